@@ -1,0 +1,228 @@
+"""Every setting of the site, top to bottom, each value from the environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import environ
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+
+from config import embedded
+from config.logging import logging_config
+from config.unfold import UNFOLD  # noqa: F401
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+environ.Env.read_env(BASE_DIR / ".env")
+
+# --- core ---------------------------------------------------------------------------------------------------
+DJANGO_ENV = env.str("DJANGO_ENV", "local")
+PRODUCTION = DJANGO_ENV == "production"
+DEBUG = env.bool("DEBUG", False)
+# Development values are made once per checkout and kept in .local/; production must be given its own.
+SECRET_KEY = env.str("SECRET_KEY") if PRODUCTION else env.str("SECRET_KEY", embedded.local_secret("secret_key"))
+ENCRYPTION_KEYS: list[str] = (
+    env.list("ENCRYPTION_KEYS")
+    if PRODUCTION
+    else env.list("ENCRYPTION_KEYS", default=[embedded.local_secret("encryption_key")])
+)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]"])
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)  # how many proxies in front append to X-Forwarded-For
+SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000")
+
+INSTALLED_APPS = [
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "config.apps.BackOfficeAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_celery_beat",
+    "django_filters",
+    "rest_framework",
+    "rest_framework_api_key",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
+    "payments.apps.PaymentsConfig",
+    "fraud.apps.FraudConfig",
+    "reconciliation.apps.ReconciliationConfig",
+    "webhooks.apps.WebhooksConfig",
+    "config.apps.SiteConfig",
+]
+MIDDLEWARE = [
+    "config.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+# --- data ---------------------------------------------------------------------------------------------------
+# Without DATABASE_URL / REDIS_URL the servers out of pip wheels are used, by socket, from .local/.
+DATABASE_URL = env.str("DATABASE_URL", "") or embedded.database_url()
+REDIS_URL = env.str("REDIS_URL", "") or embedded.redis_url()
+DATABASES: dict[str, dict[str, Any]] = {"default": {**environ.Env.db_url_config(DATABASE_URL)}}
+DATABASES["default"]["ATOMIC_REQUESTS"] = False
+DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 600)
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c lock_timeout=5s -c statement_timeout=60s"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+# --- web ----------------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if PRODUCTION
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not PRODUCTION
+MEDIA_ROOT = env.str("MEDIA_ROOT", str(BASE_DIR / ".local" / "media"))
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+APPEND_SLASH = True
+LOGIN_URL = "admin:login"
+
+SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if PRODUCTION:
+    SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", True)
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+    SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    if TRUSTED_PROXIES:
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# unfold's Alpine needs eval; nothing else may (see docs/decisions).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, UNSAFE_EVAL],
+        "style-src": [SELF, UNSAFE_INLINE],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        "form-action": [SELF],
+    },
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+# --- API ----------------------------------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["payments.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["payments.api.authentication.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["payments.api.parsers.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "payments.api.pagination.SignedCursorPagination",
+    "DEFAULT_SCHEMA_CLASS": "payments.api.schema.ProblemAutoSchema",
+    "EXCEPTION_HANDLER": "payments.api.errors.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+    "PAGE_SIZE": 25,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Countinghouse storefront API",
+    "DESCRIPTION": "Place and pay orders; never charge twice.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "OrderState": "payments.models.order.OrderState",
+        "PaymentState": "payments.models.payment.PaymentState",
+        "OperationState": "payments.models.payment.OperationState",
+    },
+}
+API_RATE_LIMIT = env.str("API_RATE_LIMIT", "100/second")  # per API key
+
+# --- work ---------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = embedded.broker_url(REDIS_URL)
+CELERY_BROKER_TRANSPORT_OPTIONS = embedded.broker_options(REDIS_URL)
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_TIME_LIMIT = 600
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+
+# --- payments -----------------------------------------------------------------------------------------------
+PAYMENT_GATEWAYS = {"stripe": "payments.gateways.stripe.StripeGateway"}
+PAYMENT_SCREENER = env.str("PAYMENT_SCREENER", "fraud.screening.RuleScreener")
+INVENTORY_BACKEND = env.str("INVENTORY_BACKEND", "payments.fulfilment.local.LocalInventory")
+SHIPPING_BACKEND = env.str("SHIPPING_BACKEND", "payments.fulfilment.local.LocalShipping")
+UNSERVED_COUNTRIES = env.list("UNSERVED_COUNTRIES", default=["AQ"])  # the local carrier refuses these
+STRIPE_API_KEY = env.str("STRIPE_API_KEY", "")
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", "https://api.stripe.com")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", "")
+GATEWAY_TIMEOUT_SECONDS = env.int("GATEWAY_TIMEOUT_SECONDS", 25)  # below the lease, so no renewal inside a call
+SAGA_LEASE_SECONDS = env.int("SAGA_LEASE_SECONDS", 30)
+CUSTOMER_ACTION_SECONDS = env.int("CUSTOMER_ACTION_SECONDS", 15 * 60)
+REVIEW_SECONDS = env.int("REVIEW_SECONDS", 5 * 24 * 60 * 60)  # below the 7 days that a card authorization holds
+UNKNOWN_QUERY_SECONDS = env.list("UNKNOWN_QUERY_SECONDS", cast=int, default=[5, 60, 300, 3600])
+ONCALL_URL = env.str("ONCALL_URL", "")
+
+# --- logs ---------------------------------------------------------------------------------------------------
+LOG_JSON = env.bool("LOG_JSON", PRODUCTION)
+LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
+LOGGING = logging_config(json=LOG_JSON, level=LOG_LEVEL)
+SENTRY_DSN = env.str("SENTRY_DSN", "")
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")  # lets a scraper from elsewhere read /metrics in production
+RUNNING_TESTS = "pytest" in sys.modules
