@@ -1,0 +1,64 @@
+"""Public ids: a typed prefix and a time-ordered 128-bit value; sortable, unguessable, unlike a card."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import datetime
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, in lower case
+_LENGTH = 26  # 130 bits hold 128
+
+PREFIXES = {
+    "ord": "order",
+    "pay": "payment",
+    "att": "attempt",
+    "op": "operation",
+    "re": "refund",
+    "dp": "dispute",
+    "sag": "saga run",
+    "evt": "event",
+    "whe": "webhook endpoint",
+    "acc": "gateway account",
+    "cli": "API client",
+    "key": "API key",
+    "shp": "shipment",
+    "rev": "review",
+    "asm": "assessment",
+    "rec": "reconciliation run",
+    "dis": "discrepancy",
+    "dlv": "delivery",
+    "inb": "inbound webhook",
+    "req": "request",
+}
+MAX_LENGTH = 32
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as `ord_01k9...`: 48 bits of milliseconds, then 80 random bits.
+
+    Raises `ValueError` for a prefix that is not in `PREFIXES`.
+    """
+    if prefix not in PREFIXES:
+        raise ValueError(f"unknown id prefix {prefix!r}")
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return f"{prefix}_{_encode(value)}"
+
+
+def lowest_id(prefix: str, moment: datetime) -> str:
+    """The id below which every id made before `moment` lies: a bound for searching by time."""
+    return f"{prefix}_{_encode(int(moment.timestamp() * 1000) << 80)}"
+
+
+def is_id(text: str, prefix: str) -> bool:
+    """Whether the text has the form of an id with this prefix."""
+    head, _, tail = text.partition("_")
+    return head == prefix and len(tail) == _LENGTH and all(letter in _ALPHABET for letter in tail)
+
+
+def _encode(value: int) -> str:
+    letters = []
+    for _ in range(_LENGTH):
+        value, index = divmod(value, 32)
+        letters.append(_ALPHABET[index])
+    return "".join(reversed(letters))

@@ -1,0 +1,11 @@
+-- What happened stays what happened: the outbox and the saga's diary are append-only.
+
+CREATE FUNCTION payments_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% on % refused: append-only', TG_OP, TG_TABLE_NAME USING ERRCODE = '23514';
+END $$;
+
+CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE ON payments_event
+    FOR EACH ROW EXECUTE FUNCTION payments_refuse_change();
+CREATE TRIGGER saga_event_append_only BEFORE UPDATE OR DELETE ON payments_sagaevent
+    FOR EACH ROW EXECUTE FUNCTION payments_refuse_change();

@@ -1,0 +1,85 @@
+"""The outbox: what happened to an order, written in the transaction in which it happened, never changed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.db import connection, models
+
+from payments.models.client import ApiClient
+from payments.models.fields import PrefixedIdField
+from payments.models.order import Order
+
+_RECORD = """
+WITH counted AS (
+    UPDATE payments_order SET event_sequence = event_sequence + 1 WHERE id = %s RETURNING id, event_sequence
+)
+INSERT INTO payments_event (id, client_id, order_id, type, sequence, data, actor, is_public, created_at)
+SELECT %s, %s, counted.id, %s, counted.event_sequence, %s, %s, %s, clock_timestamp() FROM counted
+RETURNING sequence, created_at
+"""
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    def record(
+        self,
+        order: Order,
+        event_type: str,
+        *,
+        data: dict[str, Any],
+        actor: str = "system",
+        is_public: bool = True,
+    ) -> Event:
+        """Append one event to the order's sequence, in one round trip and in the caller's transaction.
+
+        `actor` is `system`, `api:<client>`, `gateway` or `user:<username>`. Public events go to the storefront.
+        """
+        event = Event(
+            order=order,
+            client_id=order.client_id,
+            type=event_type,
+            data=data,
+            actor=actor,
+            is_public=is_public,
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _RECORD,
+                [
+                    order.pk,
+                    event.id,
+                    event.client_id,
+                    event_type,
+                    json.dumps(data, default=str),
+                    actor,
+                    is_public,
+                ],
+            )
+            event.sequence, event.created_at = cursor.fetchone()
+        order.event_sequence = event.sequence
+        return event
+
+
+class Event(models.Model):
+    """One public or internal event; `sequence` counts up per order, without gaps."""
+
+    id = PrefixedIdField(prefix="evt")
+    client = models.ForeignKey(ApiClient, on_delete=models.PROTECT, related_name="events")
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    type = models.CharField(max_length=50)
+    sequence = models.PositiveIntegerField()
+    data = models.JSONField()
+    actor = models.CharField(max_length=150, default="system")
+    is_public = models.BooleanField(default=True)
+    created_at = models.DateTimeField()
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["order", "sequence"], name="event_sequence")]
+        indexes = [models.Index(fields=["client", "-id"], name="event_client_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.type} #{self.sequence} of {self.order_id}"

@@ -1,0 +1,49 @@
+"""Column types that the models share: prefixed ids, minor units, currency codes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.db import models
+from django.db.models.expressions import Combinable
+
+from payments import ids
+
+if TYPE_CHECKING:  # Django's fields are generic for the type checker only
+    _CharField = models.CharField[str | Combinable, str]
+    _BigIntegerField = models.BigIntegerField[int | Combinable, int]
+else:
+    _CharField = models.CharField
+    _BigIntegerField = models.BigIntegerField
+
+
+class PrefixedIdField(_CharField):
+    """A primary key such as `ord_01k9...`, made in Python so that it is known before the insert."""
+
+    def __init__(self, prefix: str = "", **kwargs: Any) -> None:
+        self.prefix = prefix
+        kwargs.setdefault("primary_key", True)
+        kwargs.setdefault("editable", False)
+        kwargs["max_length"] = ids.MAX_LENGTH
+        if prefix:
+            kwargs["default"] = partial(ids.new_id, prefix)
+        super().__init__(**kwargs)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        kwargs.pop("default", None)
+        kwargs.pop("max_length", None)
+        return name, path, args, {**kwargs, "prefix": self.prefix}
+
+
+class CurrencyField(_CharField):
+    """An ISO 4217 code."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs["max_length"] = 3
+        super().__init__(**kwargs)
+
+
+class MinorUnitsField(_BigIntegerField):
+    """An amount in minor units of the row's currency."""
