@@ -1,0 +1,104 @@
+"""What every test stands on: the servers of the session, and a browser for who asks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.db import connection, transaction
+from django.db.backends.postgresql.operations import DatabaseOperations
+from playwright.sync_api import Browser, Playwright, sync_playwright
+from pytest_django import DjangoDbBlocker
+
+from config import embedded
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# As root the sandbox of Chromium does not start; the rest keeps it from calling its maker.
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NO_BROWSER = (
+    "There is no Chromium for the browser tests. On Debian: apt install chromium. "
+    "Elsewhere: .venv/bin/playwright install chromium. Without them: pytest -m 'not browser'."
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def servers() -> Iterator[None]:
+    """PostgreSQL and Redis for this session, where the environment named none (see tests/settings.py)."""
+    postgres = os.environ["DATABASE_URL"] == embedded.database_url(fast=True)
+    redis = os.environ["REDIS_URL"] == embedded.redis_url(fast=True)
+    if not (postgres or redis):
+        yield
+        return
+    with embedded.running(fast=True, postgres=postgres, redis=redis):
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Let tests with real commits start with the rows that the migrations made, and no others.
+
+    Django empties all tables after such a test. Here the ledger's guard against TRUNCATE is passed, and
+    the migrations' rows (roles, the default account, rules) come back.
+    """
+    with django_db_blocker.unblock():
+        tables = save_migrated_rows()
+    flush = DatabaseOperations.execute_sql_flush
+
+    def flush_and_restore(self: DatabaseOperations, statements: list[str]) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL session_replication_role = replica")  # no triggers
+            flush(self, statements)
+            for table in tables:
+                cursor.execute(f'INSERT INTO "{table}" SELECT * FROM migrated."{table}"')
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "execute_sql_flush", flush_and_restore)
+        yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:  # or the database could not be dropped
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def save_migrated_rows() -> list[str]:
+    """Copy every table that has rows after the migrations to a schema of its own."""
+    saved = []
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA IF EXISTS migrated CASCADE")
+        cursor.execute("CREATE SCHEMA migrated")
+        for table in set(connection.introspection.table_names(cursor)) - {"django_migrations"}:
+            cursor.execute(f'SELECT EXISTS (SELECT FROM "{table}")')
+            if cursor.fetchone() == (True,):
+                cursor.execute(f'CREATE TABLE migrated."{table}" AS TABLE "{table}"')
+                saved.append(table)
+    return saved
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium, or else Playwright's own; the tests fail when there is neither."""
+    # Playwright leaves its event loop in this thread, and Django would refuse every query beside one.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(playwright), args=BROWSER_FLAGS)
+        yield browser
+        browser.close()
+
+
+def find_browser(playwright: Playwright) -> str:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None) or playwright.chromium.executable_path
+    if not Path(found).exists():
+        pytest.fail(NO_BROWSER, pytrace=False)
+    return found

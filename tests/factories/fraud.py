@@ -1,0 +1,94 @@
+"""Factories for the tables of fraud."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import factory
+from django.utils import timezone
+
+from fraud.models import Assessment, Review, RuleConfig, Verdict
+from payments.models import OrderState, PaymentState, SagaState
+from tests.factories.payments import OrderFactory, PaymentFactory, SagaRunFactory
+
+
+class RuleConfigFactory(factory.django.DjangoModelFactory[RuleConfig]):
+    """A rule that is on: more than four orders of one card in an hour are blocked."""
+
+    class Meta:
+        model = RuleConfig
+
+    name = factory.Sequence(lambda number: f"rule {number}")
+    kind = "velocity"
+    parameters = factory.LazyFunction(lambda: {"dimension": "card", "limit": 4, "window_seconds": 3600})
+    outcome = "block"
+    mode = "on"
+
+
+class HeldOrderFactory(OrderFactory):
+    """An order whose saga waits for an analyst."""
+
+    class Meta:
+        skip_postgeneration_save = True
+
+    state = OrderState.REVIEW
+    saga = factory.RelatedFactory(
+        SagaRunFactory,
+        factory_related_name="order",
+        state=SagaState.WAITING,
+        step="review",
+        waiting_for="review",
+        wake_at=None,
+    )
+
+
+class HeldPaymentFactory(PaymentFactory):
+    """An authorized payment whose order waits for an analyst."""
+
+    order = factory.SubFactory(HeldOrderFactory)
+    state = PaymentState.REQUIRES_CAPTURE
+    authorized = factory.SelfAttribute("amount")
+    gateway_reference = factory.Sequence(lambda number: f"pi_held_{number}")
+    card = factory.LazyFunction(
+        lambda: {"brand": "visa", "last4": "4242", "country": "US", "avs": "fail", "cvc": "pass"}
+    )
+
+
+class AssessmentFactory(factory.django.DjangoModelFactory[Assessment]):
+    class Meta:
+        model = Assessment
+
+    payment = factory.SubFactory(HeldPaymentFactory)
+    order = factory.SelfAttribute("payment.order")
+    stage = "after"
+    decision = "review"
+    score = 70
+    context = factory.LazyFunction(dict)
+    microseconds = 40
+
+
+class VerdictFactory(factory.django.DjangoModelFactory[Verdict]):
+    class Meta:
+        model = Verdict
+
+    assessment = factory.SubFactory(AssessmentFactory)
+    rule_name = "Card velocity"
+    rule_kind = "velocity"
+    status = "hit"
+    outcome = "review"
+    value = "card used on 6 orders"
+    threshold = "limit 4 in 1 h"
+
+
+class ReviewFactory(factory.django.DjangoModelFactory[Review]):
+    """An open case with a day left."""
+
+    class Meta:
+        model = Review
+
+    assessment = factory.SubFactory(AssessmentFactory)
+    payment = factory.SelfAttribute("assessment.payment")
+    order = factory.SelfAttribute("payment.order")
+    score = factory.SelfAttribute("assessment.score")
+    amount = factory.SelfAttribute("order.amount")
+    expires_at = factory.LazyFunction(lambda: timezone.now() + timedelta(days=1))

@@ -1,0 +1,390 @@
+"""The circuit breaker: when it opens, what it lets through, how it recovers, and what processes share."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Barrier, Thread
+
+import pytest
+from django.conf import settings
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from payments.errors import (
+    GatewayTimeoutError,
+    GatewayUnavailableError,
+    InvalidRequestError,
+    NetworkError,
+    RateLimitedError,
+)
+from payments.gateways import breaker as breaker_module
+from payments.gateways.breaker import (
+    COOL_DOWN_SECONDS,
+    MIN_CALLS,
+    PROBE_SECONDS,
+    WINDOW_SECONDS,
+    BreakerStore,
+    CircuitBreaker,
+    MemoryStore,
+    RedisHealth,
+    RedisStore,
+    SharedStore,
+)
+from tests.payments.gateways.fakes import FakeClock
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def connect() -> Redis:
+    if not settings.REDIS_URL:
+        pytest.skip("there is no Redis on this platform")
+    return Redis.from_url(settings.REDIS_URL, decode_responses=True)
+
+
+@pytest.fixture(params=["memory", "redis", "shared"])
+def store(request: pytest.FixtureRequest, redis_prefix: str) -> BreakerStore:
+    if request.param == "memory":
+        return MemoryStore()
+    shared = RedisStore(connect(), prefix=redis_prefix)
+    return shared if request.param == "redis" else SharedStore(shared)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def breaker(store: BreakerStore, clock: FakeClock) -> CircuitBreaker:
+    return CircuitBreaker("stripe/main", store=store, clock=clock)
+
+
+def call(breaker: CircuitBreaker, error: Exception | None = None, *, operation: str = "authorize") -> None:
+    """One call that ends so; what the breaker itself refuses is raised."""
+
+    def proceed() -> None:
+        if error:
+            raise error
+
+    try:
+        breaker.guard(operation, proceed)
+    except Exception as raised:
+        if raised is not error:
+            raise
+
+
+def trip(breaker: CircuitBreaker) -> None:
+    for _ in range(MIN_CALLS):
+        call(breaker, GatewayTimeoutError())
+    assert breaker.state().state == "open"
+
+
+# --- opening ------------------------------------------------------------------------------------------------
+
+
+def test_it_opens_when_half_of_the_calls_fail(breaker: CircuitBreaker) -> None:
+    for number in range(MIN_CALLS - 1):
+        call(breaker, NetworkError() if number % 2 == 0 else None)
+    assert breaker.state().state == "closed"
+    call(breaker, NetworkError())
+    with pytest.raises(GatewayUnavailableError, match="was not sent"):
+        call(breaker)
+
+
+def test_few_calls_prove_nothing(breaker: CircuitBreaker) -> None:
+    for _ in range(MIN_CALLS - 1):
+        call(breaker, NetworkError())
+    call(breaker)
+    assert breaker.state().failures == MIN_CALLS - 1
+    assert breaker.state().state == "closed"
+
+
+def test_fewer_than_half_failing_are_borne(breaker: CircuitBreaker) -> None:
+    for number in range(40):
+        call(breaker, GatewayTimeoutError() if number % 5 > 2 else None)
+    assert breaker.state().state == "closed"
+
+
+@pytest.mark.parametrize("error", [InvalidRequestError(), RateLimitedError(), ValueError("a bug")])
+def test_other_errors_say_nothing_against_the_gateway(breaker: CircuitBreaker, error: Exception) -> None:
+    for _ in range(2 * MIN_CALLS):
+        call(breaker, error)
+    assert breaker.state().failures == 0
+    assert breaker.state().state == "closed"
+
+
+def test_old_failures_are_forgotten(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    for _ in range(MIN_CALLS - 1):
+        call(breaker, NetworkError())
+    clock.advance(WINDOW_SECONDS)
+    call(breaker, NetworkError())
+    state = breaker.state()
+    assert (state.state, state.calls, state.failures) == ("closed", 1, 1)
+
+
+# --- recovering ---------------------------------------------------------------------------------------------
+
+
+def test_it_stays_open_for_its_cool_down(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
+    clock.advance(COOL_DOWN_SECONDS - 1)
+    for operation in ("authorize", "capture", "fetch"):
+        with pytest.raises(GatewayUnavailableError):
+            call(breaker, operation=operation)
+
+
+def test_a_good_probe_closes_it(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
+    clock.advance(COOL_DOWN_SECONDS)
+    assert breaker.state().state == "half_open"
+    call(breaker, operation="fetch")
+    state = breaker.state()
+    assert (state.state, state.calls, state.opened_at) == ("closed", 0, None)
+
+
+def test_a_bad_probe_opens_it_again(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
+    clock.advance(COOL_DOWN_SECONDS)
+    call(breaker, GatewayTimeoutError())
+    assert breaker.state().opened_at == clock.now
+    with pytest.raises(GatewayUnavailableError):
+        call(breaker)
+
+
+def test_a_probe_that_learned_nothing_lets_another_try(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
+    clock.advance(COOL_DOWN_SECONDS)
+    call(breaker, RateLimitedError())
+    assert breaker.state().state == "half_open"
+    call(breaker)
+    assert breaker.state().state == "closed"
+
+
+def test_one_probe_at_a_time(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
+    clock.advance(COOL_DOWN_SECONDS)
+
+    def proceed() -> None:
+        with pytest.raises(GatewayUnavailableError):
+            call(breaker)
+
+    breaker.guard("authorize", proceed)
+
+
+def test_of_many_threads_one_is_the_probe(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
+    clock.advance(COOL_DOWN_SECONDS)
+    barrier, refused = Barrier(8), []
+    passed: list[int] = []
+
+    def proceed() -> None:
+        passed.append(1)
+        barrier.wait(10)  # the probe is under way until all others were refused
+
+    def attempt() -> None:
+        try:
+            breaker.guard("authorize", proceed)
+        except GatewayUnavailableError:
+            refused.append(1)
+            barrier.wait(10)
+
+    threads = [Thread(target=attempt) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(passed), len(refused)) == (1, 7)
+
+
+def test_a_probe_that_died_gives_way(clock: FakeClock) -> None:
+    store = MemoryStore()
+    assert store.claim_probe("stripe/main", clock())
+    assert not store.claim_probe("stripe/main", clock())
+    clock.advance(PROBE_SECONDS)
+    assert store.claim_probe("stripe/main", clock())
+
+
+def test_a_late_failure_does_not_prolong_the_pause(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    def fail_late() -> None:
+        trip(breaker)
+        clock.advance(COOL_DOWN_SECONDS)
+        raise GatewayTimeoutError
+
+    with pytest.raises(GatewayTimeoutError):
+        breaker.guard("authorize", fail_late)
+    assert breaker.state().state == "half_open"
+
+
+# --- by hand ------------------------------------------------------------------------------------------------
+
+
+def test_the_kill_switch_stops_new_authorizations_alone(breaker: CircuitBreaker) -> None:
+    breaker.open("user:ann")
+    with pytest.raises(GatewayUnavailableError, match="user:ann"):
+        call(breaker)
+    for operation in ("capture", "void", "refund", "fetch", "list_events"):
+        call(breaker, operation=operation)
+    state = breaker.state()
+    assert (state.state, state.by) == ("open", "user:ann")
+
+
+def test_the_kill_switch_outlasts_time_trips_and_recoveries(
+    breaker: CircuitBreaker, clock: FakeClock
+) -> None:
+    breaker.open("user:ann")
+    for _ in range(MIN_CALLS):
+        call(breaker, NetworkError(), operation="fetch")
+    clock.advance(COOL_DOWN_SECONDS)
+    call(breaker, operation="fetch")  # the probe
+    clock.advance(24 * 60 * 60)
+    with pytest.raises(GatewayUnavailableError, match="switched off"):
+        call(breaker)
+    breaker.close("user:bob")
+    call(breaker)
+
+
+def test_a_tripped_breaker_can_be_closed_at_once(breaker: CircuitBreaker) -> None:
+    trip(breaker)
+    breaker.close("user:ann")
+    call(breaker)
+    assert breaker.state().calls == 1
+
+
+def test_accounts_have_breakers_of_their_own(store: BreakerStore, breaker: CircuitBreaker) -> None:
+    trip(breaker)
+    call(CircuitBreaker("stripe/other", store=store, clock=FakeClock()))
+    assert store.names() >= {"stripe/main", "stripe/other"}
+
+
+# --- between processes --------------------------------------------------------------------------------------
+
+FAIL_ELSEWHERE = """
+import importlib.util, sys
+from redis import Redis
+from payments.errors import NetworkError
+
+# The module alone: its package would want the whole site.
+spec = importlib.util.spec_from_file_location("breaker", sys.argv[1])
+sys.modules["breaker"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+store = module.RedisStore(Redis.from_url(sys.argv[2], decode_responses=True), prefix=sys.argv[3])
+breaker = module.CircuitBreaker("stripe/main", store=store)
+
+def fail():
+    raise NetworkError
+
+for _ in range(module.MIN_CALLS - 1):
+    try:
+        breaker.guard("authorize", fail)
+    except NetworkError:
+        pass
+"""
+
+
+def test_processes_count_together_and_open_for_each_other(redis_prefix: str) -> None:
+    here = CircuitBreaker("stripe/main", store=SharedStore(RedisStore(connect(), prefix=redis_prefix)))
+    call(here)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            FAIL_ELSEWHERE,
+            str(breaker_module.__file__),
+            settings.REDIS_URL,
+            redis_prefix,
+        ],
+        cwd=ROOT,
+        check=True,
+        timeout=30,
+    )
+    state = here.state()
+    assert (state.state, state.calls, state.failures) == ("open", MIN_CALLS, MIN_CALLS - 1)
+    with pytest.raises(GatewayUnavailableError):
+        call(here)
+
+
+# --- without Redis ------------------------------------------------------------------------------------------
+
+
+class FlakyRedis:
+    """A store in Redis that can be unplugged."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+        self.is_plugged = True
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def ask(*args: object, **kwargs: object) -> object:
+            self.asked += 1
+            if not self.is_plugged:
+                raise RedisError("gone")
+            return getattr(self._store, name)(*args, **kwargs)
+
+        return ask
+
+
+@pytest.fixture
+def flaky() -> FlakyRedis:
+    return FlakyRedis()
+
+
+@pytest.fixture
+def uptime() -> FakeClock:
+    return FakeClock(0.0)
+
+
+@pytest.fixture
+def lonely(flaky: FlakyRedis, uptime: FakeClock, clock: FakeClock) -> Iterator[CircuitBreaker]:
+    store = SharedStore(flaky, health=RedisHealth(clock=uptime))  # type: ignore[arg-type]
+    return CircuitBreaker("stripe/main", store=store, clock=clock)  # type: ignore[return-value]
+
+
+def test_without_redis_each_process_guards_itself(lonely: CircuitBreaker, flaky: FlakyRedis) -> None:
+    flaky.is_plugged = False
+    trip(lonely)
+    with pytest.raises(GatewayUnavailableError):
+        call(lonely)
+
+
+def test_a_missing_redis_is_not_asked_by_every_call(
+    lonely: CircuitBreaker, flaky: FlakyRedis, uptime: FakeClock
+) -> None:
+    flaky.is_plugged = False
+    call(lonely)
+    asked = flaky.asked
+    call(lonely)
+    assert flaky.asked == asked
+    flaky.is_plugged = True
+    uptime.advance(RedisHealth.AVOID_SECONDS)
+    call(lonely)
+    assert flaky.asked > asked
+
+
+def test_a_known_kill_switch_survives_the_loss_of_redis(lonely: CircuitBreaker, flaky: FlakyRedis) -> None:
+    lonely.open("user:ann")
+    flaky.is_plugged = False
+    with pytest.raises(GatewayUnavailableError, match="switched off"):
+        call(lonely)
+
+
+def test_a_kill_switch_that_nobody_else_sees_is_an_error(lonely: CircuitBreaker, flaky: FlakyRedis) -> None:
+    flaky.is_plugged = False
+    with pytest.raises(RedisError):
+        lonely.open("user:ann")
+
+
+def test_a_redis_that_is_not_there_costs_no_call() -> None:
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port, at_once = unused.getsockname()[1], Retry(NoBackoff(), 0)
+        client = Redis(host="127.0.0.1", port=port, retry=at_once, decode_responses=True)
+        call(CircuitBreaker("stripe/main", store=SharedStore(RedisStore(client))))
