@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseNotFound
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -113,11 +113,13 @@ def show_metrics(request: HttpRequest) -> HttpResponse:
     """The exposition format. In production only for this machine, or with METRICS_TOKEN as bearer token."""
     if settings.PRODUCTION and not may_read(request):
         return HttpResponseNotFound()
-    registry = CollectorRegistry()
+    registry = CollectorRegistry(auto_describe=False)
     registry.register(DatabaseCollector())
-    return HttpResponse(
-        generate_latest(registry) + generate_latest(REGISTRY), content_type=CONTENT_TYPE_LATEST
-    )
+    try:
+        waiting = generate_latest(registry)
+    except DatabaseError:
+        return HttpResponse("The database is not available.\n", status=503, content_type="text/plain")
+    return HttpResponse(waiting + generate_latest(REGISTRY), content_type=CONTENT_TYPE_LATEST)
 
 
 def may_read(request: HttpRequest) -> bool:

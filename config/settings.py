@@ -212,6 +212,7 @@ UNSERVED_COUNTRIES = env.list("UNSERVED_COUNTRIES", default=["AQ"])  # the local
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", "")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", "https://api.stripe.com")
 STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", "")
+GATEWAY_RATE_LIMIT = env.str("GATEWAY_RATE_LIMIT", "100/second")  # per gateway account
 GATEWAY_TIMEOUT_SECONDS = env.int("GATEWAY_TIMEOUT_SECONDS", 25)  # below the lease, so no renewal inside a call
 SAGA_LEASE_SECONDS = env.int("SAGA_LEASE_SECONDS", 30)
 CUSTOMER_ACTION_SECONDS = env.int("CUSTOMER_ACTION_SECONDS", 15 * 60)

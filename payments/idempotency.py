@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, cast
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
+from payments import sql
 from payments.errors import (
     IdempotencyConflictError,
     IdempotencyExpiredError,
@@ -66,9 +67,7 @@ def claim(*, scope: str, route: str, key: str, payload: Any) -> Claim:
         )
     given = fingerprint(payload)
     # The insert decides, never a look before it.
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [scope, route, key, given, settings.SAGA_LEASE_SECONDS])
-        new = cursor.fetchone()
+    new = sql.fetch_one(_CLAIM, [scope, route, key, given, settings.SAGA_LEASE_SECONDS])
     if new is not None:
         return Claim(new[0], is_new=True)
     return _claim_again(IdempotencyKey.objects.get(scope=scope, route=route, key=key), given)
@@ -77,7 +76,7 @@ def claim(*, scope: str, route: str, key: str, payload: Any) -> Claim:
 _CLAIM = """
 INSERT INTO payments_idempotencykey (scope, route, key, fingerprint, resource, content_type, is_tombstone,
     lease_expires_at, created_at)
-VALUES (%s, %s, %s, %s, '', '', false, now() + make_interval(secs => %s), now())
+VALUES (%s, %s, %s, %s, '', '', false, now() + make_interval(secs => %s::float), now())
 ON CONFLICT (scope, route, key) DO NOTHING RETURNING id
 """
 
@@ -129,6 +128,12 @@ def complete(claim: Claim, *, status: int, content_type: str, body: bytes) -> St
         if kept
         else _stored(IdempotencyKey.objects.get(pk=claim.row_id))
     )
+
+
+def defer(claim: Claim) -> None:
+    """The outcome is not final yet: whoever repeats the call asks for it again, at once."""
+    unanswered = IdempotencyKey.objects.filter(pk=claim.row_id, completed_at__isnull=True)
+    unanswered.update(lease_expires_at=timezone.now())
 
 
 def abandon(claim: Claim) -> None:

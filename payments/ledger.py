@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from django.db import connection
+from django.utils import timezone
 
+from payments import sql
 from payments.models import GatewayAccount, LedgerAccount, Payment
 from payments.money import Money
 
@@ -63,14 +64,10 @@ def post(
     Raises `ValueError` for lines that do not balance per currency; the database refuses them too.
     """
     _check_balance(lines)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO payments_ledgerentry (gateway_account_id, payment_id, event, source, external_id, note, "
-            "created_at) VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp()) "
-            "ON CONFLICT (source, external_id) DO NOTHING RETURNING id",
-            [account.pk, payment.pk if payment else None, event, source, external_id, note],
-        )
-        row = cursor.fetchone()
+    row = sql.fetch_one(
+        _ENTRY,
+        [account.pk, payment.pk if payment else None, event, source, external_id, note, timezone.now()],
+    )
     if row is None:
         return False
     if _insert_postings(account, row[0], lines) < len(lines):
@@ -87,10 +84,14 @@ def _check_balance(lines: Sequence[Line]) -> None:
         raise ValueError(f"the entry does not balance: {totals}")
 
 
+_ENTRY = """
+INSERT INTO payments_ledgerentry (gateway_account_id, payment_id, event, source, external_id, note, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (source, external_id) DO NOTHING RETURNING id
+"""
 _POSTINGS = """
 INSERT INTO payments_posting (entry_id, line, account_id, currency, amount)
-SELECT %s, given.line, account.id, given.currency, given.amount
-FROM jsonb_to_recordset(%s) AS given(line smallint, code smallint, currency text, amount bigint)
+SELECT %s::bigint, given.line, account.id, given.currency, given.amount
+FROM jsonb_to_recordset(%s::jsonb) AS given(line smallint, code smallint, currency text, amount bigint)
 JOIN payments_ledgeraccount AS account
     ON account.gateway_account_id = %s AND account.code = given.code AND account.currency = given.currency
 ON CONFLICT (entry_id, line) DO NOTHING
@@ -107,9 +108,7 @@ def _insert_postings(account: GatewayAccount, entry_id: int, lines: Sequence[Lin
         }
         for number, line in enumerate(lines, start=1)
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(_POSTINGS, [entry_id, json.dumps(given), account.pk])
-        return int(cursor.rowcount)
+    return sql.run(_POSTINGS, [entry_id, json.dumps(given), account.pk])
 
 
 def _open_chart(account: GatewayAccount, currencies: set[str]) -> None:

@@ -86,8 +86,7 @@ def place_order(
     try:
         with transaction.atomic():
             order, payment = _create_order(client, draft, account)
-            if key is not None:
-                idempotency.attach(key, order.id)
+            _attach(key, order.id)
             attempt = _create_attempt(payment, number=1)
             facts.record_event(payment, "order.placed", actor=f"api:{client.name}")
             runner = engine.start_run(
@@ -173,24 +172,25 @@ def resume_order(order: Order) -> Order:
     return find_order(order.pk)
 
 
-def confirm_order(order: Order, *, payment_method: str = "") -> Order:
+def confirm_order(order: Order, *, payment_method: str = "", key: idempotency.Claim | None = None) -> Order:
     """Go on after 3-D Secure, or, after a decline, with another payment method.
 
     Raises `ConflictError` when the order waits for neither, `InvalidRequestError` when a declined order is
     confirmed without another method.
     """
     if order.state == OrderState.AWAITING_CUSTOMER:
-        return _resume_customer(order)
+        return _resume_customer(order, key)
     if order.state == OrderState.DECLINED:
-        return _try_again(order, payment_method)
+        return _try_again(order, payment_method, key)
     raise ConflictError(
         f"Order {order.id} is {order.state}: there is nothing to confirm; nothing was charged."
     )
 
 
-def _resume_customer(order: Order) -> Order:
+def _resume_customer(order: Order, key: idempotency.Claim | None) -> Order:
     with transaction.atomic():
         Order.objects.locked(order.pk)
+        _attach(key, order.pk)
         run = order.sagas.filter(kind=CHECKOUT.kind, state=SagaState.WAITING).first()
         if run is not None:
             engine.send_signal(run.pk, "customer", dedupe_id=ids.new_id("evt"), payload={})
@@ -199,7 +199,7 @@ def _resume_customer(order: Order) -> Order:
     return find_order(order.pk)
 
 
-def _try_again(order: Order, payment_method: str) -> Order:
+def _try_again(order: Order, payment_method: str, key: idempotency.Claim | None) -> Order:
     if not payment_method:
         raise InvalidRequestError(
             f"Order {order.id} was declined: send another payment_method.", pointer="/payment_method"
@@ -217,6 +217,7 @@ def _try_again(order: Order, payment_method: str) -> Order:
         payment.state = PaymentState.PROCESSING
         payment.last_error = None
         payment.save(update_fields=["payment_method", "state", "last_error"])
+        _attach(key, order.pk)
         attempt = _create_attempt(payment, number=payment.attempts.count() + 1)
         runner = engine.start_run(
             CHECKOUT, subject=order.id, order=order, payment=payment, data={"attempt": attempt.id}
@@ -235,7 +236,9 @@ def _revive(order: Order, payment: Payment) -> bool:
 # --- capture, cancel, refund --------------------------------------------------------------------------------
 
 
-def capture_order(order: Order, *, amount: int | None, actor: str) -> Order:
+def capture_order(
+    order: Order, *, amount: int | None, actor: str, key: idempotency.Claim | None = None
+) -> Order:
     """Capture an authorized order (minor units; all of it by default) and release the rest.
 
     Raises `ConflictError` when there is nothing to capture, `AmountTooLargeError` beyond what is authorized.
@@ -246,6 +249,7 @@ def capture_order(order: Order, *, amount: int | None, actor: str) -> Order:
         wanted = payment.authorized if amount is None else amount
         if not 0 < wanted <= payment.authorized:
             _refuse_amount(wanted, payment.authorized, payment.currency, "capture")
+        _attach(key, order.pk)
         data = {
             "amount": wanted,
             "actor": actor,
@@ -302,8 +306,7 @@ def refund_order(
             source=_source(actor),
             requested_by=actor,
         )
-        if key is not None:
-            idempotency.attach(key, operation.id)
+        _attach(key, operation.id)
         runner = engine.start_run(
             REFUND,
             subject=operation.id,
@@ -313,6 +316,11 @@ def refund_order(
         )
     runner.drive()
     return Operation.objects.select_related("payment__order").get(pk=operation.pk)
+
+
+def _attach(key: idempotency.Claim | None, resource: str) -> None:
+    if key is not None:
+        idempotency.attach(key, resource)
 
 
 def _source(actor: str) -> str:

@@ -44,3 +44,4 @@ class ApiKey(AbstractAPIKey):
     class Meta(AbstractAPIKey.Meta):
         verbose_name = "API key"
         verbose_name_plural = "API keys"
+        permissions = [("revoke_apikey", "Can revoke an API key")]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.db import connection, models
+from django.db import models
+from django.utils import timezone
 
+from payments import sql
 from payments.models.client import ApiClient
 from payments.models.fields import PrefixedIdField
 from payments.models.order import Order
@@ -16,8 +18,8 @@ WITH counted AS (
     UPDATE payments_order SET event_sequence = event_sequence + 1 WHERE id = %s RETURNING id, event_sequence
 )
 INSERT INTO payments_event (id, client_id, order_id, type, sequence, data, actor, is_public, created_at)
-SELECT %s, %s, counted.id, %s, counted.event_sequence, %s, %s, %s, clock_timestamp() FROM counted
-RETURNING sequence, created_at
+SELECT %s, %s, counted.id, %s, counted.event_sequence, %s::jsonb, %s, %s, %s FROM counted
+RETURNING sequence
 """
 
 
@@ -36,27 +38,16 @@ class EventQuerySet(models.QuerySet["Event"]):
         `actor` is `system`, `api:<client>`, `gateway` or `user:<username>`. Public events go to the storefront.
         """
         event = Event(
-            order=order,
-            client_id=order.client_id,
-            type=event_type,
-            data=data,
-            actor=actor,
-            is_public=is_public,
+            order=order, client_id=order.client_id, type=event_type, data=data, created_at=timezone.now()
         )
-        with connection.cursor() as cursor:
-            cursor.execute(
-                _RECORD,
-                [
-                    order.pk,
-                    event.id,
-                    event.client_id,
-                    event_type,
-                    json.dumps(data, default=str),
-                    actor,
-                    is_public,
-                ],
-            )
-            event.sequence, event.created_at = cursor.fetchone()
+        event.actor, event.is_public = actor, is_public
+        text = json.dumps(data, default=str)
+        row = sql.fetch_one(
+            _RECORD,
+            [order.pk, event.id, event.client_id, event_type, text, actor, is_public, event.created_at],
+        )
+        assert row is not None, "the order exists: it was locked"
+        event.sequence = row[0]
         order.event_sequence = event.sequence
         return event
 

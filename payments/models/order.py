@@ -75,6 +75,12 @@ class Order(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [
+            ("capture_order", "Can capture an order"),
+            ("cancel_order", "Can cancel an order"),
+            ("refund_order", "Can refund an order"),
+            ("note_order", "Can add a note to an order"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(amount__gt=0), name="order_amount_positive"),
             models.CheckConstraint(condition=Q(state__in=OrderState.values), name="order_state_known"),

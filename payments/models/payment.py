@@ -219,6 +219,7 @@ class Operation(models.Model):
 
     class Meta:
         ordering = ["-id"]
+        permissions = [("resolve_operation", "Can ask the gateway about an operation")]
         constraints = [
             models.CheckConstraint(condition=Q(amount__gt=0), name="operation_amount_positive"),
             models.CheckConstraint(

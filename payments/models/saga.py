@@ -67,6 +67,7 @@ class SagaRun(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name = "saga"
+        permissions = [("operate_saga", "Can retry and compensate a saga")]
         constraints = [
             models.CheckConstraint(condition=Q(state__in=SagaState.values), name="saga_state_known"),
             models.UniqueConstraint(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -41,6 +40,7 @@ COMPENSATION_BACKOFF = timedelta(seconds=10)  # linear, with jitter
 CRASH_BACKOFF = timedelta(seconds=5)
 DEADLOCK_TRIES = 3
 MAX_TURNS = 200  # of one lease; a recipe that goes in circles is put aside instead of burning a worker
+Snapshot = tuple[RunRow, list[EffectRow], dict[str, Any] | None, bool, float | None]
 _MOVING = (SagaState.RUNNING, SagaState.COMPENSATING)
 
 
@@ -125,23 +125,30 @@ class Runner:
 
     def _commit_turn(self, answer: Any, *, has_answer: bool = True) -> None:
         for attempt in range(1, DEADLOCK_TRIES + 1):
-            before = copy.deepcopy((self.run, self.effects, self.signal, self.must_ask, self.delay))
+            before = self._snapshot()
             try:
                 with transaction.atomic():
                     self.turn(answer, has_answer=has_answer)
             except StaleLeaseError:
                 raise
             except OperationalError:
-                self.run, self.effects, self.signal, self.must_ask, self.delay = before
+                self._restore(before)
                 if attempt == DEADLOCK_TRIES or not connection.is_usable():
                     raise
             except Exception as error:
-                self.run, self.effects, self.signal, self.must_ask, self.delay = before
+                self._restore(before)
                 log.exception("saga_turn_crashed", saga_id=self.run.id, step=self.run.step)
                 self._put_aside(error)
                 return
             else:
                 return
+
+    def _snapshot(self) -> Snapshot:
+        run = replace(self.run, data=dict(self.run.data))
+        return run, [replace(effect) for effect in self.effects], self.signal, self.must_ask, self.delay
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.run, self.effects, self.signal, self.must_ask, self.delay = snapshot
 
     def _put_aside(self, error: Exception) -> None:
         """A bug must not lose the run: release it, keep the error, let the sweeper try again."""

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
+from payments import sql
 from payments.errors import StaleLeaseError
 from payments.models import SagaState
 from payments.sagas.recipe import EffectRow
@@ -62,13 +63,13 @@ _RUN_COLUMNS = """id, kind, definition_version, subject, order_id, state, step, 
 _INSERT = """
 INSERT INTO payments_sagarun (id, kind, definition_version, subject, order_id, state, step, data, epoch, attempts,
     waiting_for, lease_owner, lease_expires_at, wake_at, created_at, updated_at)
-VALUES (%s, %s, %s, %s, %s, 'RUNNING', %s, %s, 1, 0, '', %s,
-    now() + make_interval(secs => %s), now() + make_interval(secs => %s), now(), now())
+VALUES (%s, %s, %s, %s, %s, 'RUNNING', %s, %s::jsonb, 1, 0, '', %s,
+    now() + make_interval(secs => %s::float), now() + make_interval(secs => %s::float), now(), now())
 """
 
 _CLAIM = f"""
 UPDATE payments_sagarun SET epoch = epoch + 1, attempts = attempts + 1, lease_owner = %s,
-    lease_expires_at = now() + make_interval(secs => %s), wake_at = now() + make_interval(secs => %s),
+    lease_expires_at = now() + make_interval(secs => %s::float), wake_at = now() + make_interval(secs => %s::float),
     updated_at = now()
 WHERE id = %s AND state IN ('PENDING', 'RUNNING', 'WAITING', 'COMPENSATING')
     AND (lease_expires_at IS NULL OR lease_expires_at <= now())
@@ -85,32 +86,33 @@ ORDER BY wake_at LIMIT %s FOR UPDATE SKIP LOCKED
 # One round trip: the fence first, and nothing else happens when the epoch is not ours any more.
 _TURN = """
 WITH fenced AS (
-    UPDATE payments_sagarun SET state = %(state)s, step = %(step)s, data = %(data)s, attempts = %(attempts)s,
-        waiting_for = %(waiting_for)s, deadline_at = %(deadline_at)s, last_error = %(last_error)s,
-        lease_owner = CASE WHEN %(keep)s THEN lease_owner ELSE '' END,
-        lease_expires_at = CASE WHEN %(keep)s THEN now() + make_interval(secs => %(lease)s) END,
-        wake_at = CASE WHEN %(keep)s THEN now() + make_interval(secs => %(lease)s)
+    UPDATE payments_sagarun SET state = %(state)s::text, step = %(step)s::text, data = %(data)s::jsonb,
+        attempts = %(attempts)s::smallint, waiting_for = %(waiting_for)s::text,
+        deadline_at = %(deadline_at)s::timestamptz, last_error = %(last_error)s::jsonb,
+        lease_owner = CASE WHEN %(keep)s::boolean THEN lease_owner ELSE '' END,
+        lease_expires_at = CASE WHEN %(keep)s::boolean THEN now() + make_interval(secs => %(lease)s::float) END,
+        wake_at = CASE WHEN %(keep)s::boolean THEN now() + make_interval(secs => %(lease)s::float)
             WHEN %(delay)s::float IS NOT NULL THEN now() + make_interval(secs => %(delay)s::float)
-            ELSE %(deadline_at)s END,
+            ELSE %(deadline_at)s::timestamptz END,
         updated_at = now()
     WHERE id = %(id)s AND epoch = %(epoch)s RETURNING id
 ), settled AS (
     UPDATE payments_sagaeffect AS effect
     SET outcome = given.outcome, reference = given.reference, outcome_at = clock_timestamp()
-    FROM fenced, jsonb_to_recordset(%(settled)s) AS given(id bigint, outcome text, reference text)
+    FROM fenced, jsonb_to_recordset(%(settled)s::jsonb) AS given(id bigint, outcome text, reference text)
     WHERE effect.id = given.id
 ), begun AS (
     INSERT INTO payments_sagaeffect (run_id, step, direction, attempt, gateway_key, reference, outcome, intent_at,
         outcome_at)
     SELECT fenced.id, given.step, given.direction, given.attempt, given.gateway_key, given.reference, given.outcome,
         clock_timestamp(), CASE WHEN given.outcome IS NOT NULL THEN clock_timestamp() END
-    FROM fenced, jsonb_to_recordset(%(begun)s) AS given(step text, direction text, attempt smallint,
+    FROM fenced, jsonb_to_recordset(%(begun)s::jsonb) AS given(step text, direction text, attempt smallint,
         gateway_key text, reference text, outcome text)
     RETURNING id, step, direction, attempt
 ), written AS (
     INSERT INTO payments_sagaevent (run_id, at, kind, step, detail)
     SELECT fenced.id, clock_timestamp(), given.kind, given.step, given.detail
-    FROM fenced, jsonb_to_recordset(%(diary)s) AS given(kind text, step text, detail jsonb)
+    FROM fenced, jsonb_to_recordset(%(diary)s::jsonb) AS given(kind text, step text, detail jsonb)
 )
 SELECT (SELECT count(*) FROM fenced),
     (SELECT coalesce(jsonb_agg(jsonb_build_array(id, step, direction, attempt)), '[]') FROM begun)
@@ -120,30 +122,14 @@ SELECT (SELECT count(*) FROM fenced),
 def insert_run(run: RunRow) -> None:
     """A new run, leased by us at epoch 1, inside the caller's transaction."""
     lease = settings.SAGA_LEASE_SECONDS
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _INSERT,
-            [
-                run.id,
-                run.kind,
-                run.version,
-                run.subject,
-                run.order_id,
-                run.step,
-                _json(run.data),
-                lease_owner(),
-                lease,
-                lease,
-            ],
-        )
+    place = [run.id, run.kind, run.version, run.subject, run.order_id, run.step, _json(run.data)]
+    sql.run(_INSERT, [*place, lease_owner(), lease, lease])
 
 
 def claim_run(run_id: str) -> RunRow | None:
     """Take the lease with the next epoch; None when somebody else holds it or the run is not ours to drive."""
     lease = settings.SAGA_LEASE_SECONDS
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, [lease_owner(), lease, lease, run_id])
-        row = cursor.fetchone()
+    row = sql.fetch_one(_CLAIM, [lease_owner(), lease, lease, run_id])
     return RunRow(*_decoded(row)) if row else None
 
 
@@ -221,11 +207,13 @@ def turn_page(run: RunRow, page: Page, *, keep_lease: bool, delay: float | None 
 
     With the lease kept the run is due again when it expires; without, after `delay` seconds or at its deadline.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_TURN, _parameters(run, page, keep_lease, delay))
-        fenced, begun = cursor.fetchone()
+    answer = sql.fetch_one(_TURN, _parameters(run, page, keep_lease, delay))
+    assert answer is not None
+    fenced, begun = answer
     if not fenced:
         raise StaleLeaseError(f"Saga {run.id} was taken over by another worker; nothing was written.")
+    if not page.begun:
+        return
     numbers = {(step, direction, attempt): number for number, step, direction, attempt in _from_json(begun)}
     for effect in page.begun:
         effect.id = numbers[effect.step, effect.direction, effect.attempt]

@@ -106,12 +106,14 @@ def test_a_key_that_the_database_does_not_know_is_replaced(local: Path) -> None:
 
 # --- all of it ----------------------------------------------------------------------------------------------
 @pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Path]:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT, copy, ignore=NOT_CODE, symlinks=True)
     yield copy
     for pid in processes_of(copy):
         os.kill(pid, signal.SIGKILL)
+    monkeypatch.setattr(embedded, "CHECKOUT", copy)
+    shutil.rmtree(embedded.socket_dir(), ignore_errors=True)
 
 
 def start_demo(checkout: Path) -> subprocess.Popen[bytes]:

@@ -54,8 +54,9 @@ def test_a_lost_database_is_not_ready_and_names_no_host(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("config.health.connection.cursor", fail)
     response = Client().get("/readyz")
-    assert response.status_code == 503
-    assert b"10.0.0.1" not in response.content
+    metrics = Client().get("/metrics")
+    assert response.status_code == metrics.status_code == 503
+    assert b"10.0.0.1" not in response.content + metrics.content
 
 
 @pytest.mark.django_db

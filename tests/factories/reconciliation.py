@@ -115,7 +115,8 @@ class Report:
     def add_charge(self, capture: Operation, *, amount: int | None = None, **cells: str) -> dict[str, str]:
         reference = capture.attempt.gateway_reference
         cells = {"payment_intent_id": reference, "source_id": f"ch_of_{reference}", **cells}
-        return self.add("charge", capture.amount if amount is None else amount, capture.currency, 30, **cells)
+        gross = capture.amount if amount is None else amount
+        return self.add("charge", gross, capture.currency, fee=30, **cells)
 
     def add_refund(self, refund: Operation, *, amount: int | None = None, **cells: str) -> dict[str, str]:
         cells = {
@@ -123,7 +124,8 @@ class Report:
             "source_id": refund.gateway_reference,
             **cells,
         }
-        return self.add("refund", -(refund.amount if amount is None else amount), refund.currency, **cells)
+        gross = -(refund.amount if amount is None else amount)
+        return self.add("refund", gross, refund.currency, fee=0, **cells)
 
     def build(self) -> bytes:
         return write_csv(self.columns, self.rows)

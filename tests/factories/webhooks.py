@@ -30,9 +30,9 @@ class InboundWebhookFactory(factory.django.DjangoModelFactory[InboundWebhook]):
     event_type = "payment_intent.succeeded"
     subject = factory.Sequence(lambda number: f"pi_test_inbound_{number}")
     payload = factory.LazyAttribute(
-        lambda webhook: json.dumps(
-            {"id": webhook.event_id, "type": webhook.event_type, "data": {"object": {"id": webhook.subject}}}
-        ).encode()
+        lambda webhook: encode(
+            make_event(webhook.event_id, type=webhook.event_type, data={"object": {"id": webhook.subject}})
+        )
     )
     sha256 = factory.LazyAttribute(lambda webhook: hashlib.sha256(webhook.payload).hexdigest())
     received_at = factory.LazyFunction(timezone.now)

@@ -21,7 +21,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--once", action="store_true")
-        parser.add_argument("--period", type=float, default=PERIOD_SECONDS, help="Seconds between two sweeps.")
+        parser.add_argument(
+            "--period", type=float, default=PERIOD_SECONDS, help="Seconds between two sweeps."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["once"]:

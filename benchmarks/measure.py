@@ -1,0 +1,98 @@
+"""What the benchmarks share: a scratch database, worker threads, and tables with ratios."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def server_url() -> str:
+    return os.environ["DATABASE_URL"]
+
+
+def scratch_url(name: str) -> str:
+    """A fresh, empty database of this name beside the one in DATABASE_URL."""
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        connection.execute(f'CREATE DATABASE "{name}"')
+    head, _, query = server_url().partition("?")
+    base = head.rsplit("/", 1)[0]
+    return f"{base}/{name}" + (f"?{query}" if query else "")
+
+
+def drop_scratch(name: str) -> None:
+    with psycopg.connect(server_url(), autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def pgbench_arguments(url: str) -> list[str]:
+    """Host, port, user and database of a URL, as pgbench's options."""
+    parts = conninfo.conninfo_to_dict(url)
+    named = [("-h", "host"), ("-p", "port"), ("-U", "user")]
+    options = [text for flag, name in named if parts.get(name) for text in (flag, str(parts[name]))]
+    return [*options, str(parts["dbname"])]
+
+
+def in_threads(work: Callable[[], Any], *, threads: int, count: int, done: Callable[[], Any] | None = None) -> float:
+    """Operations per second of `count` calls of `work` shared by `threads`; `done` ends each thread."""
+    left = iter(range(count))
+    lock = threading.Lock()
+    barrier = threading.Barrier(threads + 1)
+
+    def loop() -> None:
+        barrier.wait()
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    break
+            work()
+        if done:
+            done()
+
+    workers = [threading.Thread(target=loop) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    barrier.wait()
+    start = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    return count / (time.perf_counter() - start)
+
+
+def run_child(module: str, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, float]:
+    """Run a benchmark's child process; its last line is JSON of name and rate."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "ERROR", **(environment or {})},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def table(title: str, rows: Sequence[tuple[str, Sequence[float]]], *, base: str, unit: str, note: str) -> None:
+    """Medians, ranges and the ratio to the row named `base`."""
+    medians = {name: statistics.median(values) for name, values in rows}
+    print(f"\n{title}\n")
+    print(f"| {'':44} | {unit:>10} | {'range':>15} | times {base} |")
+    print(f"|{'-' * 46}|{'-' * 11}:|{'-' * 16}:|{'-' * (len(base) + 7)}:|")
+    for name, values in rows:
+        spread = f"{min(values):.0f}..{max(values):.0f}"
+        ratio = medians[name] / medians[base]
+        print(f"| {name:44} | {medians[name]:10.0f} | {spread:>15} | {ratio:{len(base) + 6}.2f} |")
+    print(f"\n{note}\n")

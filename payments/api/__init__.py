@@ -1,0 +1,1 @@
+"""The storefront API: strict JSON in, one domain call, a projection or a problem out."""

@@ -1,0 +1,169 @@
+"""What a storefront may send, as closed serializers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
+from rest_framework import serializers
+
+from payments.api.fields import (
+    AmountField,
+    ChoiceNameField,
+    ClosedSerializer,
+    CountryField,
+    CurrencyCodeField,
+    EmailField,
+    IpAddressField,
+    MetadataField,
+    PaymentMethodField,
+    ReturnUrlField,
+    TextField,
+    TimestampField,
+    WholeNumberField,
+)
+from payments.money import MAX_MINOR_UNITS, Money
+from payments.services import OrderDraft
+
+REFUND_REASONS = ("requested_by_customer", "duplicate", "fraudulent")
+CANCEL_REASONS = ("requested_by_customer", "duplicate", "fraudulent", "abandoned")
+MAX_LINES = 100
+
+
+class CustomerRequest(ClosedSerializer):
+    id = TextField(required=False, max_length=100, allow_blank=True)
+    email = EmailField(required=False, max_length=254, allow_blank=True)
+    created_at = TimestampField(required=False, help_text="Since when the customer has an account with you.")
+
+
+class AddressRequest(ClosedSerializer):
+    name = TextField(required=False, max_length=100, allow_blank=True)
+    line1 = TextField(required=False, max_length=200, allow_blank=True)
+    line2 = TextField(required=False, max_length=200, allow_blank=True)
+    city = TextField(required=False, max_length=100, allow_blank=True)
+    state = TextField(required=False, max_length=100, allow_blank=True)
+    postal_code = TextField(required=False, max_length=20, allow_blank=True)
+    country = CountryField(required=False)
+    phone = TextField(required=False, max_length=30, allow_blank=True)
+
+
+class LineRequest(ClosedSerializer):
+    sku = TextField(max_length=64)
+    name = TextField(required=False, max_length=200, allow_blank=True)
+    quantity = WholeNumberField(min_value=1, max_value=1_000_000)
+    unit_amount = WholeNumberField(
+        required=False,
+        min_value=-MAX_MINOR_UNITS,
+        max_value=MAX_MINOR_UNITS,
+        help_text="Minor units; a discount is negative. Either every line has one, or none.",
+    )
+
+
+class ContextRequest(ClosedSerializer):
+    ip = IpAddressField(required=False)
+    user_agent = TextField(required=False, max_length=500, allow_blank=True)
+    device = TextField(required=False, max_length=200, allow_blank=True)
+
+
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "A mug, twice",
+            request_only=True,
+            value={
+                "reference": "web-1001",
+                "amount": 12950,
+                "currency": "EUR",
+                "payment_method": "pm_card_visa",
+                "capture": "automatic",
+                "return_url": "https://shop.example/return",
+                "customer": {
+                    "id": "cus_42",
+                    "email": "buyer@example.com",
+                    "created_at": "2026-01-05T10:00:00Z",
+                },
+                "billing": {"country": "DE", "postal_code": "10115"},
+                "shipping": {"country": "DE"},
+                "lines": [{"sku": "MUG-1", "quantity": 2, "unit_amount": 6475}],
+                "context": {"ip": "198.51.100.7", "user_agent": "Mozilla/5.0", "device": "d_abc"},
+                "metadata": {"cart": "c-9"},
+            },
+        )
+    ]
+)
+class OrderRequest(ClosedSerializer):
+    """An order to place and pay."""
+
+    reference = TextField(max_length=100, help_text="Your own number; one living order each.")
+    amount = AmountField(help_text="Minor units.")
+    currency = CurrencyCodeField()
+    payment_method = PaymentMethodField(help_text="The gateway's token.")
+    capture = ChoiceNameField(choices=["automatic", "manual"], default="automatic")
+    return_url = ReturnUrlField(required=False, default="", allow_blank=True)
+    customer = CustomerRequest(required=False)
+    billing = AddressRequest(required=False)
+    shipping = AddressRequest(required=False)
+    lines = LineRequest(many=True, required=False, max_length=MAX_LINES)  # type: ignore[call-arg]
+    context = ContextRequest(required=False)  # type: ignore[assignment]
+    metadata = MetadataField(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        _check_line_amounts(attrs.get("lines", []), attrs["amount"])
+        return attrs
+
+    def to_draft(self) -> OrderDraft:
+        """The validated order as the domain wants it."""
+        valid = self.validated_data
+        customer = valid.get("customer", {})
+        return OrderDraft(
+            reference=valid["reference"],
+            amount=Money(valid["amount"], valid["currency"]),
+            payment_method=valid["payment_method"],
+            lines=[dict(line) for line in valid.get("lines", [])],
+            capture=valid["capture"],
+            return_url=valid["return_url"],
+            customer_id=customer.get("id", ""),
+            customer_email=customer.get("email", ""),
+            customer_created_at=customer.get("created_at"),
+            billing=dict(valid.get("billing", {})),
+            shipping=dict(valid.get("shipping", {})),
+            context=dict(valid.get("context", {})),
+            metadata=dict(valid.get("metadata", {})),
+        )
+
+
+def _check_line_amounts(lines: list[dict[str, Any]], amount: int) -> None:
+    if not any("unit_amount" in line for line in lines):
+        return
+    missing = [
+        {} if "unit_amount" in line else {"unit_amount": ["Either every line has one, or none."]}
+        for line in lines
+    ]
+    if any(missing):
+        raise serializers.ValidationError({"lines": missing})
+    total = sum(line["quantity"] * line["unit_amount"] for line in lines)
+    if total != amount:
+        message = f"The lines add up to {total}, the order's amount is {amount}."
+        raise serializers.ValidationError({"lines": [message]}, code="lines_do_not_add_up")
+
+
+class ConfirmRequest(ClosedSerializer):
+    """After 3-D Secure: nothing. After a decline: another payment method."""
+
+    payment_method = PaymentMethodField(
+        required=False, default="", help_text="Another token, after a decline."
+    )
+
+
+class CaptureRequest(ClosedSerializer):
+    amount = AmountField(required=False, help_text="Minor units; without it, all that is left.")
+
+
+class CancelRequest(ClosedSerializer):
+    reason = ChoiceNameField(choices=CANCEL_REASONS, default="requested_by_customer")
+
+
+class RefundRequest(ClosedSerializer):
+    amount = AmountField(required=False, help_text="Minor units; without it, all that is left.")
+    reason = ChoiceNameField(choices=REFUND_REASONS, default="requested_by_customer")
+    note = TextField(required=False, default="", allow_blank=True, max_length=500)
