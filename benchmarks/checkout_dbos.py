@@ -62,7 +62,9 @@ def main(url: str, count: int) -> None:
     DBOS.launch()
     in_threads(run_workflow, threads=1, count=30)
     rates = {
-        f"DBOS workflow, {threads} thread{'s' * (threads > 1)}": in_threads(run_workflow, threads=threads, count=count)
+        f"DBOS workflow, {threads} thread{'s' * (threads > 1)}": in_threads(
+            run_workflow, threads=threads, count=count
+        )
         for threads in (1, 8)
     }
     print(json.dumps(rates), flush=True)

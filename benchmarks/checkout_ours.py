@@ -62,9 +62,17 @@ def run_four_steps() -> None:
 
 class InstantGateway:
     def authorize(self, request):
-        card = CardDetails(brand="visa", last4="4242", country="DE", fingerprint=request.operation_id, avs="pass")
+        card = CardDetails(
+            brand="visa", last4="4242", country="DE", fingerprint=request.operation_id, avs="pass"
+        )
         expires = datetime.now(UTC) + timedelta(days=7)
-        return ChargeResult(ChargeStatus.AUTHORIZED, f"pi_{request.operation_id}", request.amount, card=card, expires_at=expires)
+        return ChargeResult(
+            ChargeStatus.AUTHORIZED,
+            f"pi_{request.operation_id}",
+            request.amount,
+            card=card,
+            expires_at=expires,
+        )
 
     def capture(self, request):
         return ChargeResult(ChargeStatus.CAPTURED, request.reference, request.amount)
@@ -111,7 +119,10 @@ def main(count: int) -> None:
                 f"{name}, {threads} thread{'s' * (threads > 1)}": in_threads(
                     work, threads=threads, count=count, done=connections.close_all
                 )
-                for name, work in (("our engine, four outside steps", run_four_steps), ("our whole checkout", place))
+                for name, work in (
+                    ("our engine, four outside steps", run_four_steps),
+                    ("our whole checkout", place),
+                )
                 for threads in (1, 8)
             }
         )

@@ -28,6 +28,8 @@ def scratch_url(name: str) -> str:
     with psycopg.connect(server_url(), autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         connection.execute(f'CREATE DATABASE "{name}"')
+        # The embedded server may answer before the disk has it; what is called durable here is on the disk.
+        connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = on')
     head, _, query = server_url().partition("?")
     base = head.rsplit("/", 1)[0]
     return f"{base}/{name}" + (f"?{query}" if query else "")
@@ -46,7 +48,9 @@ def pgbench_arguments(url: str) -> list[str]:
     return [*options, str(parts["dbname"])]
 
 
-def in_threads(work: Callable[[], Any], *, threads: int, count: int, done: Callable[[], Any] | None = None) -> float:
+def in_threads(
+    work: Callable[[], Any], *, threads: int, count: int, done: Callable[[], Any] | None = None
+) -> float:
     """Operations per second of `count` calls of `work` shared by `threads`; `done` ends each thread."""
     left = iter(range(count))
     lock = threading.Lock()
@@ -85,7 +89,9 @@ def run_child(module: str, *arguments: str, environment: dict[str, str] | None =
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def table(title: str, rows: Sequence[tuple[str, Sequence[float]]], *, base: str, unit: str, note: str) -> None:
+def table(
+    title: str, rows: Sequence[tuple[str, Sequence[float]]], *, base: str, unit: str, note: str
+) -> None:
     """Medians, ranges and the ratio to the row named `base`."""
     medians = {name: statistics.median(values) for name, values in rows}
     print(f"\n{title}\n")

@@ -24,7 +24,7 @@ BEAT_SCHEDULE = {
     "deliver storefront webhooks": {"task": "webhooks.tasks.deliver_due", "schedule": 5.0},
     "process gateway webhooks": {"task": "webhooks.tasks.process_due", "schedule": 5.0},
     "expire reviews": {"task": "fraud.tasks.expire_reviews", "schedule": 60.0},
-    "reconcile yesterday": {"task": "reconciliation.tasks.reconcile_due", "schedule": crontab(hour="4", minute="30")},
+    "reconcile yesterday": {"task": "reconciliation.tasks.reconcile_due", "schedule": crontab(minute="30")},
     "resume reconciliations": {"task": "reconciliation.tasks.resume_runs", "schedule": 60.0},
     "recheck discrepancies": {"task": "reconciliation.tasks.recheck_unsettled", "schedule": 60.0},
     "page about missing money": {"task": "reconciliation.tasks.send_unsent_pages", "schedule": 60.0},

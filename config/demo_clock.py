@@ -101,8 +101,12 @@ class PastClock:
 
     def _move(self, scene: Scene, since: datetime, shift: timedelta) -> None:
         touched = [sorted(scene.orders), sorted(scene.webhooks)]
+        seconds = shift.total_seconds()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_temp.move_to_past(%s, %s, %s, %s)", [*touched, since, shift])
+            cursor.execute(
+                "SELECT pg_temp.move_to_past(%s, %s, %s, make_interval(secs => %s))",
+                [*touched, since, seconds],
+            )
 
 
 def is_superuser() -> bool:
@@ -154,7 +158,11 @@ class Bank:
 
     def list_events(self, *, since: datetime, until: datetime) -> list[dict[str, Any]]:
         """At most the last hundred, oldest first."""
-        window = {"created[gte]": int(since.timestamp()), "created[lte]": int(until.timestamp()), "limit": 100}
+        window = {
+            "created[gte]": int(since.timestamp()),
+            "created[lte]": int(until.timestamp()),
+            "limit": 100,
+        }
         page = self._read(self._session.get(f"{self.url}/v1/events", params=window, timeout=10))
         events: list[dict[str, Any]] = page["data"]
         return events[::-1]

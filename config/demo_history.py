@@ -37,16 +37,18 @@ Play = Callable[[datetime], None]
 
 API = f"api:{demo_access.CLIENT}"
 FRAUDSTER = "m.ghost@example.net"
-NIGHT_RUN = timedelta(hours=28, minutes=30)  # from the beginning of the day that it reconciles
+NIGHT_RUN = timedelta(hours=4, minutes=30)  # after midnight
 OPEN_REVIEWS = 6
+PATIENCE = 12  # more tries than a saga has
+ORDERS_A_DAY = (24, 33)  # besides the events
 RESOLVED_BEFORE = timedelta(days=4)  # what is newer is still on finance's desk
 STORIES = {
     "paid": 700,
-    "declined": 62,
+    "declined": 85,
     "authenticated": 60,
     "abandoned": 18,
     "refunded": 70,
-    "reviewed": 28,
+    "reviewed": 40,
     "captured_later": 40,
     "canceled": 12,
     "noted": 10,
@@ -80,8 +82,14 @@ REFUND_NOTES = {
     "damaged": "Arrived broken, photo in the mail.",
 }
 SETTLEMENTS = {
-    DiscrepancyType.MISSING_GATEWAY: (Settlement.GATEWAY_ERROR, "Support confirmed the row; it comes by a credit note."),
-    DiscrepancyType.MISSING_INTERNAL: (Settlement.CORRECTED_HERE, "Refunded in the gateway's own dashboard."),
+    DiscrepancyType.MISSING_GATEWAY: (
+        Settlement.GATEWAY_ERROR,
+        "The gateway confirmed it; the row comes later.",
+    ),
+    DiscrepancyType.MISSING_INTERNAL: (
+        Settlement.CORRECTED_HERE,
+        "Found in the gateway's dashboard, booked here.",
+    ),
     DiscrepancyType.AMOUNT_MISMATCH: (Settlement.GATEWAY_ERROR, "The report was corrected by the gateway."),
 }
 
@@ -179,14 +187,15 @@ class History:
         ago = (self._calendar.last - day).days
         begin = midnight(day)
         self._schedule(begin + timedelta(minutes=20), partial(self._pay_out, day))
-        self._schedule(begin + NIGHT_RUN - timedelta(days=1), self._reconcile)
         self._schedule(begin + timedelta(hours=10), self._settle_discrepancies)
         for name in EVENTFUL_DAYS.get(ago, []):
             moment = draw_moment(dice, day) if ago else self._now - timedelta(minutes=dice.randint(20, 40))
             self._schedule(moment, getattr(self, f"_play_{name}"))
         if ago == self._calendar.days - 1:
             self._schedule(begin + timedelta(minutes=1), self._block_fraudster)
-        for _ in range(dice.randint(24, 33)):
+        else:
+            self._schedule(begin + NIGHT_RUN, self._reconcile)
+        for _ in range(dice.randint(*ORDERS_A_DAY)):
             name = demo_shop.pick(dice, STORIES)
             self._schedule(draw_moment(dice, day), getattr(self, f"_play_{name}"))
 
@@ -332,7 +341,7 @@ class History:
 
     def _block_fraudster(self, at: datetime) -> None:
         with self._clock.at(at), suppress(ConflictError):
-            reason, analyst = "Three chargebacks in spring", self._people.analyst
+            reason, analyst = "Three chargebacks in spring", name_of(self._people.analyst)
             fraud.add_to_list(
                 ListEntry.List.BLOCK, ListEntry.Kind.EMAIL, FRAUDSTER, reason=reason, created_by=analyst
             )
@@ -370,7 +379,7 @@ class History:
     def _play_open_reviews(self, at: datetime) -> None:
         """So many wait for an analyst."""
         for number in range(OPEN_REVIEWS - Review.objects.open().count()):
-            self._place_suspicious(at + timedelta(minutes=2 * number))
+            self._place_suspicious(at - timedelta(hours=4 * number))
 
     # --- mishaps of sagas -----------------------------------------------------------------------------------
 
@@ -395,12 +404,19 @@ class History:
 
     def _play_stuck(self, at: datetime) -> Order:
         """The refund that should undo the capture gets lost: left for on-call."""
-        self._bank.control("_faults", fault="500", operation="refund", times=1)
+        self._lose_refund()
         order = self._place(at, ship_to="AQ")
-        for number in range(1, 4):
-            with self._acting(at + timedelta(seconds=15 * number), order):
+        for number in range(1, PATIENCE):
+            if SagaRun.objects.stuck().filter(order=order).exists():
+                break
+            with self._acting(at + timedelta(seconds=15) * number**2, order):
+                self._lose_refund()
                 services.resume_order(order)
         return order
+
+    def _lose_refund(self) -> None:
+        """One at a time: when on-call retries, none is left."""
+        self._bank.control("_faults", fault="500", operation="refund", times=1)
 
     def _play_rescued(self, at: datetime) -> None:
         """As above, and on-call takes it up again."""
@@ -429,7 +445,9 @@ class History:
         order = self._place(at)
         with self._clock.at(at + timedelta(seconds=30)) as scene:
             for event in self._bank.list_events(since=at, until=at + timedelta(seconds=5)):
-                if event["type"] == "payment_intent.succeeded" and order.payment.gateway_reference in subjects(event):
+                if event[
+                    "type"
+                ] == "payment_intent.succeeded" and order.payment.gateway_reference in subjects(event):
                     event["data"]["object"]["amount_received"] += 100
                     self._hand_over(event, is_processed=False)
                     body = json.dumps(event).encode()
@@ -468,14 +486,18 @@ class History:
         """Refunded in the gateway's dashboard, and the webhook never came."""
         order = self._place(at)
         with self._clock.at(at + timedelta(minutes=50)):
-            self._bank.post("refunds", payment_intent=order.payment.gateway_reference, amount=order.amount // 2)
+            self._bank.post(
+                "refunds", payment_intent=order.payment.gateway_reference, amount=order.amount // 2
+            )
 
     def _play_late_webhook(self, at: datetime) -> None:
         """The same, but the webhook comes after the nightly run has found it missing."""
         order = self._place(at)
         refunded = at + timedelta(minutes=50)
         with self._clock.at(refunded):
-            self._bank.post("refunds", payment_intent=order.payment.gateway_reference, amount=order.amount // 3)
+            self._bank.post(
+                "refunds", payment_intent=order.payment.gateway_reference, amount=order.amount // 3
+            )
         late = midnight(at.date()) + timedelta(days=1, hours=9)
         self._schedule(late, partial(self._tell_late, order, refunded))
 
@@ -492,10 +514,10 @@ class History:
         actor = name_of(self._people.finance)
         with self._clock.at(at):
             unsettled = Discrepancy.objects.unsettled().order_by("first_seen", "pk")
-            for item in unsettled.filter(first_seen__lt=at - RESOLVED_BEFORE / 2):
+            known = min(at - timedelta(days=1), self._now - RESOLVED_BEFORE)
+            for item in unsettled.filter(first_seen__lt=known):
                 reason, note = SETTLEMENTS.get(DiscrepancyType(item.kind), (Settlement.TIMING, ""))
-                if item.first_seen < self._now - RESOLVED_BEFORE:
-                    reconciliation.resolve(item, reason=reason, note=note, actor=actor)
+                reconciliation.resolve(item, reason=reason, note=note, actor=actor)
             oldest = unsettled.filter(assigned_to__isnull=True).first()
             if oldest is not None and at > self._now - timedelta(days=2):
                 reconciliation.assign(oldest, to=self._people.finance, actor=actor)

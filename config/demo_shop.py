@@ -100,34 +100,46 @@ def make_customer(number: int) -> Customer:
 def draft_order(dice: Random, *, reference: str, at: datetime, history: str, **wishes: Any) -> OrderDraft:
     """What a customer orders at that time. `wishes` may name `goods`, `ship_to`, a `card` kind, or any field."""
     customer = make_customer(dice.randrange(CUSTOMERS))
-    goods: Mapping[str, int] = wishes.pop("goods", None) or fill_basket(dice)
-    ship_to = wishes.pop("ship_to", customer.country)
-    kind, token = wishes.pop("card", ""), wishes.pop("payment_method", customer.token)
     currency = CURRENCIES.get(customer.country, "EUR")
-    lines = [
-        {"sku": sku, "quantity": quantity, "unit_amount": price(sku, currency)}
-        for sku, quantity in goods.items()
-    ]
+    lines = price_lines(wishes.pop("goods", None) or fill_basket(dice), currency)
+    total = sum(int(line["quantity"]) * int(line["unit_amount"]) for line in lines)
+    kind = wishes.pop("card", "")
     fields: dict[str, Any] = {
         "reference": reference,
-        "amount": Money(sum(line["quantity"] * line["unit_amount"] for line in lines), currency),
-        "payment_method": customer.card(kind) if kind else token,
+        "amount": Money(total, currency),
+        "payment_method": customer.card(kind) if kind else customer.token,
         "lines": lines,
         "return_url": "https://shop.example/return",
+        "metadata": {"history": history, "cart": f"c-{dice.randrange(16**6):06x}"},
+        **describe_customer(customer, at=at, ship_to=wishes.pop("ship_to", customer.country)),
+    }
+    return OrderDraft(**{**fields, **wishes})
+
+
+def describe_customer(customer: Customer, *, at: datetime, ship_to: str) -> dict[str, Any]:
+    """Who orders, from where and to where, as an order's fields."""
+    context = {
+        "ip": customer.ip,
+        "ip_country": customer.country,
+        "device": f"d_{customer.number:04d}",
+        "user_agent": "Mozilla/5.0",
+    }
+    return {
         "customer_id": f"cus_{1000 + customer.number}",
         "customer_email": customer.email,
         "customer_created_at": at - timedelta(days=5 + customer.number * 7),
         "billing": address(customer, customer.country),
         "shipping": address(customer, ship_to),
-        "context": {
-            "ip": customer.ip,
-            "ip_country": customer.country,
-            "device": f"d_{customer.number:04d}",
-            "user_agent": "Mozilla/5.0",
-        },
-        "metadata": {"history": history, "cart": f"c-{dice.randrange(16**6):06x}"},
+        "context": context,
     }
-    return OrderDraft(**{**fields, **wishes})
+
+
+def price_lines(goods: Mapping[str, int], currency: str) -> list[dict[str, str | int]]:
+    """Goods by their quantity, as an order's lines."""
+    return [
+        {"sku": sku, "quantity": quantity, "unit_amount": price(sku, currency)}
+        for sku, quantity in goods.items()
+    ]
 
 
 def fill_basket(dice: Random) -> dict[str, int]:

@@ -59,6 +59,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "config.middleware.WebhookLaneMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -103,7 +104,7 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 
 # --- web ----------------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = BASE_DIR / "staticfiles" if PRODUCTION else None  # elsewhere the finders serve them
 STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -118,6 +119,7 @@ MEDIA_ROOT = env.str("MEDIA_ROOT", str(BASE_DIR / ".local" / "media"))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 APPEND_SLASH = True
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 SESSION_COOKIE_AGE = 12 * 60 * 60
 SESSION_COOKIE_HTTPONLY = True
@@ -218,6 +220,8 @@ SAGA_LEASE_SECONDS = env.int("SAGA_LEASE_SECONDS", 30)
 CUSTOMER_ACTION_SECONDS = env.int("CUSTOMER_ACTION_SECONDS", 15 * 60)
 REVIEW_SECONDS = env.int("REVIEW_SECONDS", 5 * 24 * 60 * 60)  # below the 7 days that a card authorization holds
 UNKNOWN_QUERY_SECONDS = env.list("UNKNOWN_QUERY_SECONDS", cast=int, default=[5, 60, 300, 3600])
+# Whether storefront webhooks may go to private addresses and plain http: a demo's own receiver lives there.
+WEBHOOK_ALLOW_PRIVATE = env.bool("WEBHOOK_ALLOW_PRIVATE", not PRODUCTION)
 ONCALL_URL = env.str("ONCALL_URL", "")
 
 # --- logs ---------------------------------------------------------------------------------------------------

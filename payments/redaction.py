@@ -181,6 +181,7 @@ _KIND_OF_KEY = re.compile(
     + "|".join(f"(?P<{kind}>{names})" for kind, names in _KEY_KINDS.items())
     + ")(?:_?(?:code|value))?$"
 )
+_HAS_DIGIT = re.compile(r"\d")  # of any script
 _CARD_KINDS = {"sad", "code", "pan", "number"}
 _INHERITED = {"sad", "pan", "secret"}
 
@@ -293,7 +294,7 @@ def _find_card_data(value: Any, kind: str, pointer: str, depth: int) -> str | No
     elif _is_card_data(value, kind):
         return pointer
     for key, member, member_kind in members:
-        name = redact(str(key))
+        name = redact(str(key)) if _HAS_DIGIT.search(str(key)) else str(key)
         at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
         if name != str(key) and _is_card_data(key, ""):
             return at
@@ -306,6 +307,8 @@ def _find_card_data(value: Any, kind: str, pointer: str, depth: int) -> str | No
 def _is_card_data(value: Any, kind: str) -> bool:
     if value is None or isinstance(value, bool):
         return False
+    if isinstance(value, str) and not _HAS_DIGIT.search(value):
+        return False  # every kind of card data has one, and most values of a webhook have none
     if kind in _CARD_KINDS and _is_forbidden(value, kind):
         return True
     text = _as_text(value)

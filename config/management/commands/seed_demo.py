@@ -39,7 +39,9 @@ class Command(BaseCommand):
 
     def _refuse(self, url: str) -> None:
         if not Bank(url).is_sandbox():
-            raise CommandError(f"{url} is not the sandbox gateway; nothing was seeded. Name it with --sandbox-url.")
+            raise CommandError(
+                f"{url} is not the sandbox gateway; nothing was seeded. Name it with --sandbox-url."
+            )
         if not is_superuser():
             raise CommandError(
                 "Only a superuser of the database may move what its clock has stamped; nothing was seeded. "

@@ -39,7 +39,7 @@
     };
 
     const watchAmount = (input) => {
-        const told = input.parentElement.querySelector("[data-bo-after]");
+        const told = input.closest(".bo-field")?.querySelector("[data-bo-after]");
         if (!told) return;
         const { boCurrency: currency, boWords: words } = input.dataset;
         const exponent = Number(input.dataset.boExponent);

@@ -1,0 +1,131 @@
+"""The sidebar: who sees which pages, and how much work waits behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.cache import cache
+from django.db.models import CharField, Count, QuerySet, Value
+from django.http import HttpRequest
+from django.urls import reverse
+
+from fraud.models import Review
+from payments.models import Operation, SagaRun
+from reconciliation.models import Discrepancy
+from webhooks.models import InboundState, InboundWebhook
+
+COUNTS_KEY, COUNTS_SECONDS = "navigation-counts", 15
+MOST = 99
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One line: the page of a model, shown to who may view it, with the count of a queue."""
+
+    title: str
+    icon: str
+    model: str
+    query: str = ""
+    queue: str = ""
+    page: str = "changelist"
+
+    @property
+    def permission(self) -> str:
+        app, _, name = self.model.partition("_")
+        if self.model.startswith("django_celery_beat"):
+            app, name = "django_celery_beat", self.model.removeprefix("django_celery_beat_")
+        return f"{app}.view_{name}"
+
+    @property
+    def link(self) -> str:
+        return reverse(f"admin:{self.model}_{self.page}") + self.query
+
+
+NAVIGATION: dict[str, list[Item]] = {
+    "Orders": [
+        Item("Orders", "receipt_long", "payments_order"),
+        Item("Payments", "credit_card", "payments_payment"),
+        Item("Operations", "swap_horiz", "payments_operation", queue="unknown"),
+    ],
+    "Fraud": [
+        Item("Review queue", "policy", "fraud_review", queue="reviews"),
+        Item("Screenings", "fact_check", "fraud_assessment"),
+        Item("Rules", "rule", "fraud_ruleconfig"),
+        Item("Lists", "list_alt", "fraud_listentry"),
+    ],
+    "Finance": [
+        Item("Discrepancies", "difference", "reconciliation_discrepancy", queue="discrepancies"),
+        Item("Reconciliation runs", "sync_alt", "reconciliation_run"),
+        Item("Tolerances", "straighten", "reconciliation_tolerance"),
+        Item("Ledger entries", "menu_book", "payments_ledgerentry"),
+        Item("Trial balance", "balance", "payments_ledgeraccount", page="trial"),
+    ],
+    "On-call": [
+        Item("Sagas", "account_tree", "payments_sagarun", queue="stuck"),
+        Item("Webhooks in", "call_received", "webhooks_inboundwebhook", queue="quarantined"),
+        Item("Refused deliveries", "gpp_bad", "webhooks_rejecteddelivery"),
+        Item("Webhooks out", "call_made", "webhooks_delivery"),
+        Item("Stock", "inventory_2", "payments_stockitem"),
+    ],
+    "Integration": [
+        Item("API clients", "storefront", "payments_apiclient"),
+        Item("API keys", "key", "payments_apikey"),
+        Item("Webhook endpoints", "webhook", "webhooks_endpoint"),
+        Item("Events", "event_note", "payments_event"),
+        Item("Idempotency keys", "fingerprint", "payments_idempotencykey"),
+    ],
+    "House": [
+        Item("Gateway accounts", "account_balance_wallet", "payments_gatewayaccount"),
+        Item("Users", "person", "auth_user"),
+        Item("Roles", "group", "auth_group"),
+        Item("Schedule", "schedule", "django_celery_beat_periodictask"),
+    ],
+}
+
+
+def build_navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The groups and pages that this user may open; counts belong to the pages, so nobody sees another's."""
+    counts = count_queues()
+    home = {"title": "Dashboard", "icon": "dashboard", "link": reverse("admin:index")}
+    groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
+    for title, items in NAVIGATION.items():
+        shown = [_show(item, counts) for item in items if request.user.has_perm(item.permission)]
+        if shown:
+            groups.append({"title": title, "separator": True, "items": shown})
+    return groups
+
+
+def _show(item: Item, counts: dict[str, int]) -> dict[str, Any]:
+    line: dict[str, Any] = {"title": item.title, "icon": item.icon, "link": item.link}
+    if count := counts.get(item.queue):
+        line |= {"badge": f"{MOST}+" if count > MOST else str(count), "badge_variant": "danger"}
+    return line
+
+
+def count_queues() -> dict[str, int]:
+    """How many rows wait for a person, by queue: one query, at most every 15 seconds in a process."""
+    counts: dict[str, int] | None = cache.get(COUNTS_KEY)
+    if counts is None:
+        counts = _count_queues()
+        cache.set(COUNTS_KEY, counts, COUNTS_SECONDS)
+    return counts
+
+
+def _count_queues() -> dict[str, int]:
+    queues: dict[str, QuerySet[Any]] = {
+        "reviews": Review.objects.open(),
+        "discrepancies": Discrepancy.objects.unsettled(),
+        "stuck": SagaRun.objects.stuck(),
+        "unknown": Operation.objects.doubtful(),
+        "quarantined": InboundWebhook.objects.filter(state=InboundState.QUARANTINED),
+    }
+    first, *rest = (
+        queryset.order_by()
+        .annotate(queue=Value(name, output_field=CharField()))
+        .values("queue")
+        .annotate(count=Count("pk"))
+        .values_list("queue", "count")
+        for name, queryset in queues.items()
+    )
+    return dict(first.union(*rest, all=True))

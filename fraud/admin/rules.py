@@ -1,0 +1,183 @@
+"""The pages of rules, lists and assessments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin, TabularInline
+
+from fraud import services
+from fraud.admin.forms import NewListEntryForm
+from fraud.decision import Status
+from fraud.models import Assessment, ListEntry, RuleConfig, Verdict
+from fraud.rules import KINDS
+from payments.admin.base import BackOfficeAdmin, column, name_actor, show_json
+
+
+@admin.register(RuleConfig)
+class RuleConfigAdmin(ModelAdmin):  # type: ignore[misc]
+    """Rules are edited here and take effect with the next order; they are switched off, never deleted."""
+
+    list_display = ["name", "kind", "parameters_text", "points", "outcome", "mode_badge", "hits", "position"]
+    list_filter = ["kind", "mode", "outcome"]
+    search_fields = ["name"]
+    fieldsets = [
+        (None, {"fields": ["name", "kind", "parameters", "known_parameters"]}),
+        ("Effect", {"fields": ["mode", "outcome", "points", "on_error", "position"]}),
+    ]
+    readonly_fields = ["known_parameters"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: RuleConfig | None = None) -> list[str]:
+        return ["known_parameters", "kind"] if obj else ["known_parameters"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RuleConfig]:
+        hit = Q(verdicts__status__in=[Status.HIT, Status.SHADOW, Status.SNOOZED])
+        queryset: QuerySet[RuleConfig] = (
+            super().get_queryset(request).annotate(hit_count=Count("verdicts", filter=hit))
+        )
+        return queryset
+
+    @column("Parameters")
+    def parameters_text(self, rule: RuleConfig) -> str:
+        return ", ".join(
+            f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in rule.parameters.items()
+        )
+
+    @column("Mode", ordering="mode", label={"On": "success", "Shadow": "warning", "Off": "default"})
+    def mode_badge(self, rule: RuleConfig) -> str:
+        return str(rule.get_mode_display())
+
+    @column("Hits", ordering="hit_count")
+    def hits(self, rule: RuleConfig) -> int:
+        return int(getattr(rule, "hit_count", 0))
+
+    @column("What each kind understands")
+    def known_parameters(self, rule: RuleConfig) -> SafeString:
+        kinds = [KINDS[rule.kind]] if rule.kind else list(KINDS.values())
+        return format_html_join(
+            "",
+            "<div><b>{}</b> {}</div>",
+            ((kind.label, json.dumps(default_parameters(kind.name))) for kind in kinds),
+        )
+
+
+@admin.register(ListEntry)
+class ListEntryAdmin(ModelAdmin):  # type: ignore[misc]
+    """Values come in the clear and are kept as keyed hashes; later only reason and expiry can change."""
+
+    list_display = ["value_masked", "kind", "list_badge", "reason", "expires_at", "created_by", "created_at"]
+    list_filter = ["list", "kind", ("expires_at", admin.EmptyFieldListFilter)]
+    search_fields = ["value_hash", "value_masked", "reason"]
+    search_help_text = "Search by the whole value (it is hashed), its masked form, or the reason"
+
+    def get_fields(self, request: HttpRequest, obj: ListEntry | None = None) -> list[str]:
+        if obj is None:
+            return ["list", "kind", "value", "reason", "expires_at"]
+        return ["list", "kind", "value_masked", "reason", "expires_at", "created_by", "created_at"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ListEntry | None = None) -> list[str]:
+        return ["list", "kind", "value_masked", "created_by", "created_at"] if obj else []
+
+    def get_form(
+        self, request: HttpRequest, obj: ListEntry | None = None, change: bool = False, **kwargs: Any
+    ) -> Any:
+        if obj is None:
+            kwargs["form"] = NewListEntryForm
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def save_model(
+        self, request: HttpRequest, obj: ListEntry, form: ModelForm[ListEntry], change: bool
+    ) -> None:
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        wish = form.cleaned_data
+        entry = services.add_to_list(
+            wish["list"],
+            wish["kind"],
+            wish["value"],
+            reason=wish["reason"],
+            created_by=name_actor(request),
+            expires_at=wish["expires_at"],
+        )
+        obj.pk, obj.value_masked, obj.value_hash = entry.pk, entry.value_masked, entry.value_hash
+        obj._state.adding = False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ListEntry], search_term: str
+    ) -> tuple[QuerySet[ListEntry], bool]:
+        found, may_have_duplicates = super().get_search_results(request, queryset, search_term)
+        return found | queryset.filter(
+            value_hash__in=services.possible_hashes(search_term)
+        ), may_have_duplicates
+
+    @column(
+        "List",
+        ordering="list",
+        label={"Block": "danger", "Allow": "success", "Review": "warning"},
+    )
+    def list_badge(self, entry: ListEntry) -> str:
+        return str(entry.get_list_display())
+
+
+class VerdictInline(TabularInline):  # type: ignore[misc]
+    """Every rule that ran, with what it saw."""
+
+    model = Verdict
+    fields = ["rule_name", "status", "value", "threshold", "points", "outcome", "microseconds"]
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Assessment)
+class AssessmentAdmin(BackOfficeAdmin):
+    """Every screening, as it was."""
+
+    list_display = ["id", "order", "stage", "decision_badge", "score", "microseconds", "created_at"]
+    list_filter = ["decision", "stage", "created_at"]
+    list_select_related = ["order"]
+    search_fields = ["id", "order__id", "order__reference"]
+    fields = ["order", "stage", "decision", "score", "microseconds", "created_at", "facts"]
+    readonly_fields = fields
+    inlines = [VerdictInline]
+
+    @column(
+        "Decision",
+        ordering="decision",
+        label={"Approve": "success", "Challenge": "info", "Review": "warning", "Block": "danger"},
+    )
+    def decision_badge(self, assessment: Assessment) -> str:
+        return str(assessment.get_decision_display())
+
+    @column("Facts as they were")
+    def facts(self, assessment: Assessment) -> SafeString:
+        return show_json(assessment.context)
+
+
+def default_parameters(kind: str) -> dict[str, Any]:
+    """What this kind understands, with its defaults."""
+    return asdict(KINDS[kind].parameters())
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    return " / ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,243 @@
+"""The inbox: what gateways told us, what it did, and the replay."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+
+from payments.admin.base import Action, OperatorAction, column, describe_span, link, name_actor, show_json
+from payments.errors import ConflictError
+from webhooks import processing
+from webhooks.admin.base import WebhookAdmin
+from webhooks.models import InboundState, InboundWebhook
+from webhooks.tasks import inbound_bell
+
+STATE_COLOURS: dict[str, str] = {
+    InboundState.RECEIVED: "info",
+    InboundState.PARKED: "warning",
+    InboundState.FAILED: "danger",
+    InboundState.QUARANTINED: "danger",
+    InboundState.PROCESSED: "success",
+    InboundState.IGNORED: "",
+}
+UNFINISHED = (InboundState.RECEIVED, InboundState.PARKED, InboundState.FAILED, InboundState.QUARANTINED)
+REPLAY_DAYS = 7
+
+
+def replay_one(webhook: InboundWebhook, action: Action) -> str:
+    replayed = processing.replay(webhook.pk, actor=action.actor)
+    return f"{webhook.event_id} was replayed: {InboundState(replayed.state).label.lower()}."
+
+
+def explain_no_replay(webhook: InboundWebhook) -> str:
+    return "It is about to be processed already." if webhook.state == InboundState.RECEIVED else ""
+
+
+REPLAY = OperatorAction(
+    "replay",
+    "Replay",
+    "replay_inboundwebhook",
+    replay_one,
+    explanation="Applies the event again; what has happened already does not happen twice.",
+    why_not=explain_no_replay,
+)
+
+
+class InboxFilter(admin.SimpleListFilter):
+    """Which part of the inbox; what is not finished unless something else is asked for."""
+
+    title = "state"
+    parameter_name = "box"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [*((str(value), str(label)) for value, label in InboundState.choices), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Any:
+        first, *rest = super().choices(changelist)
+        yield {**first, "display": "Not finished"}
+        yield from rest
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[InboundWebhook]) -> QuerySet[InboundWebhook]:
+        wanted = self.value()
+        if wanted == "all":
+            return queryset
+        return queryset.filter(state=wanted) if wanted else queryset.filter(state__in=UNFINISHED)
+
+
+@admin.register(InboundWebhook)
+class InboundWebhookAdmin(WebhookAdmin):
+    list_display = (
+        "event_id",
+        "event_type",
+        "gateway",
+        "status",
+        "lag_text",
+        "attempts",
+        "next_try_at",
+        "order_link",
+        "received_at",
+    )
+    list_filter = (InboxFilter, "account", "event_type", "source", ("received_at", admin.DateFieldListFilter))
+    list_select_related = ("account", "order")
+    list_before_template = "admin/webhooks/inbound/tabs.html"
+    search_fields = ("id", "event_id", "subject", "order__id", "order__reference")
+    search_help_text = "Search by event, payment reference, order"
+    actions = ("replay_selected",)
+    operator_actions = (REPLAY,)
+    fields = readonly_fields = (
+        "id",
+        "event_type",
+        "event_id",
+        "gateway",
+        "status",
+        "order_link",
+        "what_it_did",
+        "error_text",
+        "attempts",
+        "next_try_at",
+        "received_at",
+        "processed_at",
+        "duplicates",
+        "conflict_link",
+        "source",
+        "verified_with",
+        "replayed_by",
+        "replayed_at",
+        "sha256",
+        "is_redacted",
+        "headers_text",
+        "payload_text",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[InboundWebhook]:
+        queryset: QuerySet[InboundWebhook] = super().get_queryset(request)
+        match = request.resolver_match
+        is_list = match is not None and str(match.url_name).endswith("_changelist")
+        return queryset.defer("payload") if is_list else queryset
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.replay_failed)
+        return [
+            path("replay-failed/", view, name="webhooks_inboundwebhook_replay_failed"),
+            *super().get_urls(),
+        ]
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "replay_inboundwebhook")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        counts = (
+            InboundWebhook.objects.filter(state__in=UNFINISHED).values_list("state").annotate(Count("pk"))
+        )
+        found = dict(counts.order_by())
+        tabs: list[tuple[str, str, int | None]] = [("", "Not finished", sum(found.values()))]
+        tabs += [(state, InboundState(state).label, found.get(state, 0)) for state in UNFINISHED]
+        # The rest is history, and too much of it to be counted for every page.
+        tabs += [(InboundState.PROCESSED, "Processed", None), (InboundState.IGNORED, "Ignored", None)]
+        tabs += [("all", "All", None)]
+        context = {
+            "title": "Webhook inbox",
+            "box_tabs": tabs,
+            "box_now": request.GET.get("box", ""),
+            "can_replay": self.has_replay_permission(request),
+            "replay_label": f"Replay what failed in the last {REPLAY_DAYS} days",
+        }
+        response: HttpResponse = super().changelist_view(request, {**(extra_context or {}), **context})
+        return response
+
+    # --- actions ----------------------------------------------------------------------------------------
+
+    @admin.action(description="Replay", permissions=["replay"])
+    def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboundWebhook]) -> None:
+        replayed = 0
+        for inbound_id in queryset.order_by("pk").values_list("pk", flat=True):
+            try:
+                processing.replay(inbound_id, actor=name_actor(request))
+                replayed += 1
+            except ConflictError as error:
+                messages.warning(request, error.message)
+        messages.success(request, f"{replayed} replayed.")
+
+    def replay_failed(self, request: HttpRequest) -> HttpResponse:
+        """Everything of the last seven days that did not succeed."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_replay_permission(request):
+            raise PermissionDenied
+        since = timezone.now() - timedelta(days=REPLAY_DAYS)
+        count = processing.replay_failed_since(since, actor=name_actor(request))
+        inbound_bell.ring_on_commit()
+        messages.success(request, f"{count} are due again; a worker takes them now.")
+        return HttpResponseRedirect(reverse("admin:webhooks_inboundwebhook_changelist"))
+
+    # --- columns ----------------------------------------------------------------------------------------
+
+    @column("Gateway", ordering="account")
+    def gateway(self, webhook: InboundWebhook) -> str:
+        return str(webhook.account)
+
+    @column("State", ordering="state", label=STATE_COLOURS)
+    def status(self, webhook: InboundWebhook) -> tuple[str, str]:
+        return webhook.state, webhook.get_state_display()
+
+    @column("Lag")
+    def lag_text(self, webhook: InboundWebhook) -> str:
+        return describe_span(webhook.lag)
+
+    @column("Order")
+    def order_link(self, webhook: InboundWebhook) -> SafeString | str:
+        if webhook.order is None:
+            return "–"
+        return link("payments_order", webhook.order.pk, webhook.order.reference)
+
+    # --- the page ---------------------------------------------------------------------------------------
+
+    @column("What it did")
+    def what_it_did(self, webhook: InboundWebhook) -> SafeString | str:
+        if "facts" not in webhook.outcome:
+            return "Nothing yet."
+        lines = ((describe_fact(fact),) for fact in webhook.outcome["facts"])
+        return format_html_join("", "<p>{}</p>", lines) or "It says nothing of a payment."
+
+    @column("Why not")
+    def error_text(self, webhook: InboundWebhook) -> str:
+        return webhook.last_error or "–"
+
+    @column("Conflicts with")
+    def conflict_link(self, webhook: InboundWebhook) -> SafeString | str:
+        first = webhook.conflict_of
+        return link("webhooks_inboundwebhook", first.pk, first.pk) if first else "–"
+
+    @column("Headers")
+    def headers_text(self, webhook: InboundWebhook) -> SafeString:
+        return show_json(webhook.headers)
+
+    @column("Payload")
+    def payload_text(self, webhook: InboundWebhook) -> SafeString:
+        return show_json(json.loads(bytes(webhook.payload)))
+
+
+OUTCOMES = {
+    "applied": "applied",
+    "noop": "changed nothing: it was known",
+    "conflict": "does not fit; the payment needs a review",
+    "unknown_payment": "the payment is not known here yet",
+}
+
+
+def describe_fact(fact: dict[str, str]) -> str:
+    """One line for people: `capture captured pi_1: applied`."""
+    outcome = OUTCOMES.get(fact["outcome"], fact["outcome"])
+    return f"{fact['kind']} {fact['status']} {fact['reference']}: {outcome}"
