@@ -122,12 +122,12 @@ class Calendar:
     begun: frozenset[date] = frozenset()
 
     @classmethod
-    def read(cls, client: ApiClient, *, days: int, today: date) -> Calendar:
-        """The calendar that was begun, else a new one up to today."""
+    def read(cls, client: ApiClient, *, days: int, now: datetime) -> Calendar:
+        """The calendar that was begun, else a new one up to today; before the nightly run it is still yesterday."""
         told = client.orders.filter(metadata__has_key="history").order_by("id")
         first = told.first()
         if first is None:
-            return cls(today, days)
+            return cls((now - NIGHT_RUN - timedelta(minutes=30)).date(), days)
         last, count = first.metadata["history"].split("/")
         begun = frozenset(told.values_list("created_at__date", flat=True))
         return cls(date.fromisoformat(last), int(count), begun)
@@ -172,7 +172,8 @@ class History:
         with PastClock(midnight(days[0])) as self._clock:
             for day in days:
                 self._plan_day(day)
-                self._play_until(min(midnight(day) + timedelta(days=1), self._now))
+                is_last = day == self._calendar.last
+                self._play_until(self._now if is_last else midnight(day) + timedelta(days=1))
                 placed = self._client.orders.filter(created_at__date=day).count()
                 self._say(f"{day}: {placed} orders")
 

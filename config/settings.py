@@ -98,7 +98,6 @@ REDIS_URL = env.str("REDIS_URL", "") or embedded.redis_url()
 DATABASES: dict[str, dict[str, Any]] = {"default": {**environ.Env.db_url_config(DATABASE_URL)}}
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 600)
-DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c lock_timeout=5s -c statement_timeout=60s"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import structlog
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
 from payments import ids, ledger
@@ -122,6 +122,18 @@ def _error_of(decline: Decline | None) -> dict[str, object] | None:
     return {"code": code, **decline.to_dict()}
 
 
+def close_operation(payment: Payment, operation: Operation, error: dict[str, object]) -> None:
+    """Surely not done at the gateway: the operation failed, and a refund's reservation is released."""
+    operation.state = OperationState.FAILED
+    operation.error = error
+    operation.resolved_at = timezone.now()
+    operation.save(update_fields=["state", "error", "resolved_at"])
+    if operation.kind == OperationKind.REFUND:
+        _withdraw_refund(payment, operation, was_settled=False)
+    else:
+        save_totals(payment)
+
+
 # --- what follows from it, by kind --------------------------------------------------------------------------
 
 
@@ -186,17 +198,22 @@ def _after_void(payment: Payment, operation: Operation, result: ChargeResult | R
 
 
 def _after_refund(payment: Payment, operation: Operation, result: ChargeResult | RefundResult) -> None:
+    if operation.state in (OperationState.FAILED, OperationState.DECLINED, OperationState.REVERSED):
+        _withdraw_refund(payment, operation, was_settled=operation.state == OperationState.REVERSED)
+        return
     if operation.state == OperationState.SUCCEEDED:
         ledger.post_refund_settled(payment, operation.id, operation.money)
-    elif operation.state in (OperationState.FAILED, OperationState.DECLINED):
-        ledger.post_refund_withdrawn(payment, operation.id, operation.money, was_settled=False)
-    elif operation.state == OperationState.REVERSED:
-        ledger.post_refund_withdrawn(payment, operation.id, operation.money, was_settled=True)
     save_totals(payment)
-    kind = {OperationState.SUCCEEDED: "refund.succeeded", OperationState.PENDING: "refund.pending"}
+    is_settled = operation.state == OperationState.SUCCEEDED
     record_event(
-        payment, kind.get(OperationState(operation.state), "refund.failed"), refund=operation.describe()
+        payment, "refund.succeeded" if is_settled else "refund.pending", refund=operation.describe()
     )
+
+
+def _withdraw_refund(payment: Payment, operation: Operation, *, was_settled: bool) -> None:
+    ledger.post_refund_withdrawn(payment, operation.id, operation.money, was_settled=was_settled)
+    save_totals(payment)
+    record_event(payment, "refund.failed", refund=operation.describe())
 
 
 def book_refund(payment: Payment, operation: Operation) -> None:
@@ -328,7 +345,17 @@ def find_operation(payment: Payment, fact: GatewayFact) -> Operation | None:
         return by_id
     if fact.kind == OperationKind.REFUND:
         return same_kind.filter(gateway_reference=fact.result.reference).first()
-    return same_kind.filter(attempt__gateway_reference__in=[fact.reference, ""]).order_by("id").last()
+    # A reference that we know names its attempt; only one that we never saw may be of the attempt under way.
+    known = same_kind.filter(attempt__gateway_reference=fact.reference).order_by("id").last()
+    return known or _find_unanswered(payment, same_kind, fact)
+
+
+def _find_unanswered(
+    payment: Payment, same_kind: QuerySet[Operation], fact: GatewayFact
+) -> Operation | None:
+    if fact.reference and payment.attempts.filter(gateway_reference=fact.reference).exists():
+        return None
+    return same_kind.filter(attempt__gateway_reference="").order_by("id").last()
 
 
 def adopt_operation(payment: Payment, fact: GatewayFact) -> Operation | None:

@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from payments import sql
@@ -102,19 +104,29 @@ def _stored(row: IdempotencyKey) -> StoredAnswer:
 
 def _take_over(row: IdempotencyKey) -> None:
     """The first request died: of all who come now, one goes on."""
-    now = timezone.now()
     lease = timedelta(seconds=settings.SAGA_LEASE_SECONDS)
-    dead = IdempotencyKey.objects.filter(pk=row.pk, completed_at__isnull=True, lease_expires_at__lte=now)
-    if not dead.update(lease_expires_at=now + lease):
-        left = max(1, min(int((row.lease_expires_at - now).total_seconds()), settings.SAGA_LEASE_SECONDS))
+    # By the database's clock, which wrote the lease: a server whose clock is ahead must not take over the living.
+    dead = IdempotencyKey.objects.filter(pk=row.pk, completed_at__isnull=True, lease_expires_at__lte=Now())
+    if not dead.update(lease_expires_at=Now() + lease):
+        seconds = int((row.lease_expires_at - timezone.now()).total_seconds())
+        left = max(1, min(seconds, settings.SAGA_LEASE_SECONDS))
         raise IdempotencyInFlightError(
             "The first request with this Idempotency-Key is still running.", retry_after=left
         )
 
 
 def attach(claim: Claim, resource: str) -> None:
-    """Remember what the call makes, in the transaction that makes it: a resumed key finds it, never makes another."""
-    IdempotencyKey.objects.filter(pk=claim.row_id).update(resource=resource)
+    """Remember what the call makes, in the transaction that makes it: a resumed key finds it, never makes another.
+
+    Raises `IdempotencyInFlightError` when a request that took the key over has made something already: the slow
+    first request must roll back what it was about to make.
+    """
+    free = IdempotencyKey.objects.filter(Q(resource="") | Q(resource=resource), pk=claim.row_id)
+    if not free.update(resource=resource):
+        raise IdempotencyInFlightError(
+            "Another request with this Idempotency-Key went on in the meantime; this one changed nothing.",
+            retry_after=1,
+        )
 
 
 def complete(claim: Claim, *, status: int, content_type: str, body: bytes) -> StoredAnswer:
@@ -133,7 +145,7 @@ def complete(claim: Claim, *, status: int, content_type: str, body: bytes) -> St
 def defer(claim: Claim) -> None:
     """The outcome is not final yet: whoever repeats the call asks for it again, at once."""
     unanswered = IdempotencyKey.objects.filter(pk=claim.row_id, completed_at__isnull=True)
-    unanswered.update(lease_expires_at=timezone.now())
+    unanswered.update(lease_expires_at=Now())
 
 
 def abandon(claim: Claim) -> None:

@@ -14,6 +14,7 @@ import structlog
 from django.db import Error as DatabaseFailure
 from django.db import connection
 
+from payments import sql
 from payments.errors import WebhookSignatureError
 from payments.ids import new_id
 from payments.models import GatewayAccount
@@ -170,9 +171,7 @@ def _archive(gateway: str, delivery: _Delivery) -> Receipt:
 
 
 def _insert(delivery: _Delivery) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_EVENT, _columns(delivery, conflict_of=None, state="received", error=""))
-        return bool(cursor.rowcount)
+    return bool(sql.run(_INSERT_EVENT, _columns(delivery, conflict_of=None, state="received", error="")))
 
 
 def _compare(gateway: str, delivery: _Delivery) -> Receipt:

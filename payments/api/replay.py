@@ -89,7 +89,7 @@ def _run(claim: Claim, work: Callable[[], Answer]) -> HttpResponse:
     except PaymentError as error:
         if error.status in _FREEING_STATUSES:
             idempotency.abandon(claim)  # does nothing once there is an order
-        if error.status not in FINAL_STATUSES:
+        if error.status not in FINAL_STATUSES or error.retriable:
             raise
         problem = describe_error(error)
         status, content_type, data = problem["status"], PROBLEM_TYPE, problem

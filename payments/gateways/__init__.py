@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from django.conf import settings
 from django.utils.module_loading import import_string  # noqa: TID251 - this is the resolver
@@ -21,5 +22,10 @@ def get_gateway(account: GatewayAccount) -> PaymentGateway:
 def _build(account_id: str, gateway: str, name: str, credentials_digest: str) -> PaymentGateway:
     # Cached by the digest of the credentials, so that a rotated key takes effect without a restart.
     account = GatewayAccount.objects.get(pk=account_id)
-    adapter_class = import_string(settings.PAYMENT_GATEWAYS[gateway])
+    adapter_class = load_adapter(gateway)
     return wrap_gateway(adapter_class.from_account(account.credentials()), name=f"{gateway}/{name}")
+
+
+def load_adapter(gateway: str) -> Any:
+    """The adapter class that settings name for a gateway. Raises `ImportError`."""
+    return import_string(settings.PAYMENT_GATEWAYS[gateway])

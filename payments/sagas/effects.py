@@ -145,11 +145,11 @@ class GatewayEffect:
         operation.save(update_fields=["negatives"])
         if operation.negatives < NEGATIVES_NEEDED:
             return _ask_later(context, GatewayTimeoutError(f"the gateway does not know {operation.id} (yet)"))
-        operation.state = OperationState.FAILED
-        operation.error = {"code": "absent", "message": "The gateway said twice that it knows nothing of it."}
-        operation.resolved_at = timezone.now()
-        operation.save(update_fields=["state", "error", "resolved_at"])
-        facts.save_totals(context.payment)
+        absent: dict[str, object] = {
+            "code": "absent",
+            "message": "The gateway said twice that it knows nothing of it.",
+        }
+        facts.close_operation(context.payment, operation, absent)
         return Fail(
             GatewayTimeoutError(f"{self.kind} {operation.id} never reached the gateway"), Outcome.ABSENT
         )
@@ -157,24 +157,20 @@ class GatewayEffect:
     def _no_answer(self, operation: Operation, context: Context, error: PaymentError) -> Result:
         if operation.is_final:  # a webhook told us meanwhile
             return self._verdict(operation, context)
-        if isinstance(error, InvalidRequestError):
-            return self._refused(operation, context, error)
+        if isinstance(error, InvalidRequestError):  # sending it again is no use
+            return self._surely_not_done(operation, context, error)
         surely_not_sent = error.retriable and operation.state in (OperationState.CREATED, OperationState.SENT)
         if not (surely_not_sent and not context.was_asked):
             self._doubt(operation)
         if context.attempts >= FORWARD_TRIES and not context.is_undoing and error.retriable:
-            return Fail(
-                error, Outcome.UNKNOWN if operation.state == OperationState.UNKNOWN else Outcome.ABSENT
-            )
+            if operation.state == OperationState.UNKNOWN:
+                return Fail(error, Outcome.UNKNOWN)
+            return self._surely_not_done(operation, context, error)
         return _ask_later(context, error, in_doubt=operation.state == OperationState.UNKNOWN)
 
-    def _refused(self, operation: Operation, context: Context, error: PaymentError) -> Result:
-        """The gateway says that our request is wrong: surely not done, and sending it again is no use."""
-        operation.state = OperationState.FAILED
-        operation.error = error.to_dict()
-        operation.resolved_at = timezone.now()
-        operation.save(update_fields=["state", "error", "resolved_at"])
-        facts.save_totals(context.payment)
+    def _surely_not_done(self, operation: Operation, context: Context, error: PaymentError) -> Result:
+        """The gateway refused our request, or was never reached with it."""
+        facts.close_operation(context.payment, operation, error.to_dict())
         return Fail(error, Outcome.ABSENT)
 
     def _doubt(self, operation: Operation) -> None:
@@ -241,8 +237,10 @@ class Capture(GatewayEffect):
         payment = context.payment
         if payment.captured:
             return None  # captured at the gateway meanwhile
+        attempt = payment.attempts.filter(state="live").first()
+        if attempt is None or not payment.authorized:
+            raise ConflictError("The authorization is gone at the gateway; nothing was captured.")
         amount = Money(context.data.get("amount") or payment.authorized, payment.currency)
-        attempt = payment.attempts.get(state="live")
         return create_operation(payment, attempt, self.kind, amount, **requester(context))
 
     def send(self, gateway: PaymentGateway, operation: Operation, context: Context) -> Answer:

@@ -199,8 +199,8 @@ class Runner:
                 self._apply(self._run_local(action, context), page, context)
             elif self._open_effect() is not None or not is_effect(action):
                 return None
-            elif not self._begin(action, page, context):
-                self._apply(Done(), page, context)
+            else:
+                self._begin(action, page, context)
         return None
 
     def _run_local(self, action: Any, context: Context) -> Result:
@@ -211,10 +211,16 @@ class Runner:
         except PaymentError as error:
             return Fail(error)
 
-    def _begin(self, action: Any, page: Page, context: Context) -> bool:
-        effect = action.intend(context)
+    def _begin(self, action: Any, page: Page, context: Context) -> None:
+        """Write the intent, or go on: there is nothing to do, or it may not be done (raised before any write)."""
+        try:
+            effect = action.intend(context)
+        except PaymentError as error:
+            self._apply(Fail(error, Outcome.ABSENT), page, context)
+            return
         if effect is None:
-            return False
+            self._apply(Done(), page, context)
+            return
         effect.attempt = 1 + sum(
             e.step == effect.step and e.direction == effect.direction for e in self.effects
         )
@@ -222,7 +228,6 @@ class Runner:
         page.begun.append(effect)
         page.note("intent", self.run.step, direction=effect.direction, reference=effect.reference)
         self.must_ask = False
-        return True
 
     # --- what a result means --------------------------------------------------------------------------------
 
@@ -265,6 +270,10 @@ class Runner:
     def _fail(self, error: PaymentError, page: Page, context: Context) -> None:
         if self.run.state == SagaState.COMPENSATING:
             self._stop(SagaState.FAILED_COMPENSATION, error, page)
+            return
+        effect = self._effect_of("do")
+        if effect is not None and effect.outcome == Outcome.UNKNOWN and self._step(self.run.step).undo is None:
+            self._stop(SagaState.QUARANTINED, error, page)  # walking back would drop the question
             return
         page.note("failed", self.run.step, error=error.to_dict())
         self.begin_compensation(error, page, context)

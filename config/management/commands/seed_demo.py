@@ -53,7 +53,7 @@ class Command(BaseCommand):
             demo_access.demo_api_key()
         client = ApiClient.objects.get(name=demo_access.CLIENT)
         now, began = timezone.now(), time.monotonic()
-        calendar = Calendar.read(client, days=days, today=now.date())
+        calendar = Calendar.read(client, days=days, now=now)
         if not calendar.left():
             self.stdout.write("The history is there already; nothing was added. Begin anew with --reset.")
             return
