@@ -38,7 +38,7 @@ class PeopleAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
     list_display = ["username", "email", "roles_text", "is_active", "is_superuser", "last_login"]
     list_filter = ["is_active", "is_superuser", "groups"]
     list_fullwidth = True
-    filter_horizontal: list[str] = []
+    filter_horizontal = ()
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).prefetch_related("groups")
@@ -63,13 +63,13 @@ class PeopleAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
 
 
 @admin.register(Group)
-class RoleAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+class RoleAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
     """Roles are read here and written in payments/controls/roles.py, so that a review sees every change."""
 
     list_display = ["name", "rights_text"]
     fields = ["name", "rights_text"]
     readonly_fields = ["rights_text"]
-    filter_horizontal: list[str] = []
+    filter_horizontal = ()
 
     @admin.display(description="May")
     def rights_text(self, group: Group) -> str:

@@ -152,15 +152,8 @@ def tell_discrepancies() -> list[Tile]:
     rows = list(sums)
     total = sum(count for _, _, count in rows)
     if not total:
-        return [
-            Tile(
-                "Open discrepancies",
-                "none",
-                "Both sides agree.",
-                "success",
-                _list_url("reconciliation_discrepancy"),
-            )
-        ]
+        url = _list_url("reconciliation_discrepancy")
+        return [Tile("Open discrepancies", "none", "Both sides agree.", "success", url)]
     note = f"{_tell_amounts({currency: amount for currency, amount, _ in rows})} at stake"
     url = _list_url("reconciliation_discrepancy", view="all")
     return [Tile("Open discrepancies", str(total), note, "danger", url)]
@@ -247,9 +240,9 @@ def _days() -> list[date]:
     return [today - timedelta(days=back) for back in range(DAYS - 1, -1, -1)]
 
 
-def _options(*, is_stacked: bool) -> str:
+def _options(*, is_stacked: bool, has_legend: bool = True) -> str:
     axis = {"stacked": is_stacked, "ticks": {"color": "#7b8794"}}
-    legend = {"display": True, "position": "bottom", "labels": {"boxWidth": 10, "color": "#7b8794"}}
+    legend = {"display": has_legend, "position": "bottom", "labels": {"boxWidth": 10, "color": "#7b8794"}}
     return json.dumps(
         {
             "animation": False,
@@ -279,18 +272,16 @@ def chart_captured() -> Chart:
     sums: dict[str, dict[date, int]] = defaultdict(dict)
     for currency, day, total in rows:
         sums[currency][day] = total
-    series = {
-        currency: [str(Money(by_day.get(day, 0), currency).amount) for day in days]
-        for currency, by_day in sums.items()
-    }
+    main = max(sums, key=lambda currency: len(sums[currency]), default="")  # one axis holds one currency
+    series = {main: [str(Money(sums[main].get(day, 0), main).amount) for day in days]} if main else {}
     table = [
         [f"{day:%a %-d %b}", *(money(sums[currency].get(day, 0), currency) for currency in sums)]
         for day in days
     ]
     return Chart(
-        "Captured per day",
+        f"Captured per day, {main}" if main else "Captured per day",
         _chart_data(days, series, _COLOURS),
-        _options(is_stacked=False),
+        _options(is_stacked=False, has_legend=False),
         ["Day", *sums],
         table if sums else [],
         "Nothing was captured in the last 14 days. Captured payments show here within seconds.",

@@ -5,21 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 import stripe
 from django.conf import settings
 from django.db import connection
 
+from payments.gateways.base import ChargeRequest, ChargeResult
 from payments.gateways.stripe import API_BASE, StripeGateway
 
 with suppress(ModuleNotFoundError):  # of requirements/local.txt; production has none, and refuses to seed
     import time_machine
 
 CUSTOMER_SECONDS = 15 * 60
+REVIEW_SECONDS = 5 * 24 * 60 * 60
+LONG_AGO = timedelta(days=4)  # a review of then would be overdue now, or soon
 
 # A run's leases and diary carry the database's own clock, which nobody can move. So the demo, and only the
 # demo, rewrites these stamps afterwards. The diary is append-only by trigger; replica mode passes the
@@ -29,14 +32,17 @@ CUSTOMER_SECONDS = 15 * 60
 _MOVE = """
 CREATE OR REPLACE FUNCTION pg_temp.move_to_past(orders text[], webhooks text[], since timestamptz, shift interval)
 RETURNS void LANGUAGE plpgsql SET session_replication_role = replica AS $$
+DECLARE
+    is_long_ago boolean := shift < '-4 days';
 BEGIN
     UPDATE payments_sagarun SET updated_at = updated_at + shift,
         created_at = created_at + CASE WHEN created_at >= since THEN shift ELSE '0' END
     WHERE order_id = ANY (orders) AND updated_at >= since;
-    UPDATE payments_sagaevent diary SET at = diary.at + shift, detail = CASE
-        WHEN diary.step = 'authorize' AND diary.detail ? 'deadline' THEN jsonb_set(diary.detail, '{deadline}',
-            to_jsonb(((diary.detail ->> 'deadline')::timestamptz + shift)::text))
-        ELSE diary.detail END
+    UPDATE payments_sagaevent diary SET detail = jsonb_set(diary.detail, '{deadline}',
+        to_jsonb(((diary.detail ->> 'deadline')::timestamptz + shift)::text))
+    FROM payments_sagarun run WHERE run.id = diary.run_id AND run.order_id = ANY (orders) AND diary.at >= since
+        AND diary.detail ? 'deadline' AND (diary.step = 'authorize' OR is_long_ago);
+    UPDATE payments_sagaevent diary SET at = diary.at + shift
     FROM payments_sagarun run WHERE run.id = diary.run_id AND run.order_id = ANY (orders) AND diary.at >= since;
     UPDATE payments_sagaeffect effect SET
         intent_at = intent_at + CASE WHEN intent_at >= since THEN shift ELSE '0' END,
@@ -49,6 +55,10 @@ BEGIN
     FROM payments_sagarun run WHERE run.id = signal.run_id AND run.order_id = ANY (orders)
         AND (signal.created_at >= since OR consumed_at >= since);
     UPDATE fraud_velocityevent SET at = at + shift WHERE order_id = ANY (orders) AND at >= since;
+    UPDATE payments_payment SET authorization_expires_at = authorization_expires_at + shift
+    WHERE order_id = ANY (orders) AND is_long_ago AND authorization_expires_at > created_at + interval '8 days';
+    UPDATE fraud_review SET expires_at = expires_at + shift
+    WHERE order_id = ANY (orders) AND is_long_ago AND state <> 'open' AND expires_at > created_at + interval '8 days';
     UPDATE webhooks_inboundwebhook SET received_at = received_at + shift, processed_at = processed_at + shift
     WHERE id = ANY (webhooks) AND received_at >= since;
 END $$
@@ -86,8 +96,7 @@ class PastClock:
         """What happens inside happens at `moment`, by every clock, once it is over."""
         scene, began = Scene(), self._read_database_clock()
         self._traveller.move_to(moment)
-        # A live sweeper goes by the database's clock: a customer's time must not be over before it began.
-        settings.CUSTOMER_ACTION_SECONDS = CUSTOMER_SECONDS + int((began - moment).total_seconds())
+        stretch_deadlines(began - moment)
         try:
             yield scene
         finally:
@@ -107,6 +116,16 @@ class PastClock:
                 "SELECT pg_temp.move_to_past(%s, %s, %s, make_interval(secs => %s))",
                 [*touched, since, seconds],
             )
+
+
+def stretch_deadlines(age: timedelta) -> None:
+    """What waits must wait until the real present: sweepers that run beside us go by the database's clock.
+
+    Settings are those of an `override_settings` block.
+    """
+    settings.CUSTOMER_ACTION_SECONDS = CUSTOMER_SECONDS + int(age.total_seconds())
+    PastStripeGateway.stretch = age if age > LONG_AGO else timedelta()
+    settings.REVIEW_SECONDS = REVIEW_SECONDS + int(PastStripeGateway.stretch.total_seconds())
 
 
 def is_superuser() -> bool:
@@ -130,6 +149,8 @@ class PastSession(requests.Session):
 class PastStripeGateway(StripeGateway):
     """The real adapter, over a session that names the time; the site beside it stays in the present."""
 
+    stretch: ClassVar[timedelta] = timedelta()  # how much longer than it does an authorization seems to hold
+
     def __init__(self, api_key: str, *, api_base: str = API_BASE, timeout: float = 25.0) -> None:
         super().__init__(api_key, api_base=api_base, timeout=timeout)
         self._client = stripe.StripeClient(
@@ -138,6 +159,10 @@ class PastStripeGateway(StripeGateway):
             max_network_retries=0,
             http_client=stripe.RequestsClient(timeout=self._timeout, session=PastSession()),
         )
+
+    def authorize(self, request: ChargeRequest) -> ChargeResult:
+        result = super().authorize(request)
+        return replace(result, expires_at=result.expires_at + self.stretch) if result.expires_at else result
 
 
 class Bank:

@@ -14,7 +14,7 @@ from unfold.sites import UnfoldAdminSite
 _RIBBONS = {"production": "danger", "staging": "warning"}
 
 
-class BackOfficeSite(UnfoldAdminSite):
+class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]
     """The one admin site; its apps register with it as they do with Django's own."""
 
     site_header = "Countinghouse"

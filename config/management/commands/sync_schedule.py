@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.schedules import crontab
 from django.core.management.base import BaseCommand
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
@@ -17,14 +16,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         existing = set(PeriodicTask.objects.values_list("name", flat=True))
         missing = {name: entry for name, entry in BEAT_SCHEDULE.items() if name not in existing}
-        for name, entry in missing.items():
-            PeriodicTask.objects.create(name=name, task=entry["task"], **_schedule(entry["schedule"]))
+        for name, (task, schedule) in missing.items():
+            PeriodicTask.objects.create(name=name, task=task, **_make_schedule(schedule))
         self.stdout.write(f"{len(missing)} periodic tasks created, {len(existing)} kept")
 
 
-def _schedule(value: Any) -> dict[str, Any]:
-    if isinstance(value, crontab):
-        fields = {"minute": value._orig_minute, "hour": value._orig_hour, "timezone": "UTC"}
-        return {"crontab": CrontabSchedule.objects.get_or_create(**fields)[0]}
-    interval, _ = IntervalSchedule.objects.get_or_create(every=int(value), period=IntervalSchedule.SECONDS)
-    return {"interval": interval}
+def _make_schedule(schedule: float | dict[str, str]) -> dict[str, Any]:
+    if isinstance(schedule, dict):
+        return {"crontab": CrontabSchedule.objects.get_or_create(timezone="UTC", **schedule)[0]}
+    period = IntervalSchedule.SECONDS
+    return {"interval": IntervalSchedule.objects.get_or_create(every=int(schedule), period=period)[0]}
