@@ -99,4 +99,6 @@ def _describe(row: tuple[object, ...]) -> str:
         ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
         for names, values in ((_TOTALS, rest[:4]), (_TOTALS, rest[4:8]), (_BALANCES, rest[8:]))
     )
-    return f"payment {payment} says {by_payment}; its operations say {by_operations}; the books hold {by_books}"
+    return (
+        f"payment {payment} says {by_payment}; its operations say {by_operations}; the books hold {by_books}"
+    )

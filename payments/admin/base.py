@@ -230,7 +230,7 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
         status: int = 200,
     ) -> TemplateResponse:
         site = self.admin_site.each_context(request)
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         page = {**site, "opts": self.opts, "title": title, "original": context.get("row"), **context}
         return TemplateResponse(request, template, page, status=status)
 

@@ -11,7 +11,15 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
-from payments.admin.words import describe_span, exact_time, money, show_json, tell_actor, tone_of
+from payments.admin.words import (
+    describe_ago,
+    describe_span,
+    exact_time,
+    money,
+    show_json,
+    tell_actor,
+    tone_of,
+)
 from payments.ledger import Account
 from payments.models import Event, Operation, Order, Payment, Posting, SagaEvent
 
@@ -79,6 +87,10 @@ class Entry:
     @property
     def exact(self) -> str:
         return exact_time(self.at)
+
+    @property
+    def ago(self) -> str:
+        return describe_ago(self.at)
 
     @property
     def data(self) -> SafeString:

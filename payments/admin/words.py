@@ -20,25 +20,14 @@ _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 _STALE = ((timedelta(days=7), "danger"), (timedelta(days=3), "warning"), (timedelta(days=1), "info"))
 
 # One colour per meaning, whatever the model: done, needs somebody, under way, ended without success.
-TONES = {
-    **dict.fromkeys(["paid", "fulfilled", "succeeded", "completed", "captured", "approved"], "success"),
-    **dict.fromkeys(
-        ["in_review", "requires_review", "unknown", "awaiting_customer", "requires_customer_action"],
-        "warning",
-    ),
-    **dict.fromkeys(
-        ["pending", "compensating", "partially_captured", "reversed", "again", "rejected", "opened"],
-        "warning",
-    ),
-    **dict.fromkeys(
-        ["placed", "processing", "running", "sent", "requires_capture", "waiting", "created", "authorized"],
-        "info",
-    ),
-    **dict.fromkeys(
-        ["declined", "blocked", "failed", "failed_compensation", "capture_failed", "quarantined", "crashed"],
-        "danger",
-    ),
+_STATES = {
+    "success": "paid fulfilled succeeded completed captured approved",
+    "warning": "in_review requires_review unknown awaiting_customer requires_customer_action pending again "
+    "compensating partially_captured reversed rejected opened",
+    "info": "placed processing running sent requires_capture waiting created authorized",
+    "danger": "declined blocked failed failed_compensation capture_failed quarantined crashed",
 }
+TONES = {state: tone for tone, states in _STATES.items() for state in states.split()}
 
 
 def column(
@@ -107,13 +96,20 @@ def exact_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
+def describe_ago(moment: datetime) -> str:
+    """`3 days ago`, `just now`, `in 2 hours`."""
+    span = timezone.now() - moment
+    if span < timedelta(seconds=-1):
+        return f"in {describe_span(-span)}"
+    return describe_age(span) + (" ago" if span >= timedelta(minutes=1) else "")
+
+
 def age(moment: datetime | None, *, is_open: bool = False) -> SafeString:
     """How long ago, or how soon, with the exact time and zone at hand; open work turns colour as it ages."""
     if moment is None:
         return SafeString("–")
     span = timezone.now() - moment
-    words = f"in {describe_span(-span)}" if span < timedelta(seconds=-1) else describe_age(span)
-    words += " ago" if span >= timedelta(minutes=1) else ""
+    words = describe_ago(moment)
     tone = f"bo-age bo-{rate_age(span)}" if is_open else "bo-time"
     return format_html(
         '<time class="{}" datetime="{}" title="{}">{}</time>',

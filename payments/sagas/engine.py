@@ -272,7 +272,11 @@ class Runner:
             self._stop(SagaState.FAILED_COMPENSATION, error, page)
             return
         effect = self._effect_of("do")
-        if effect is not None and effect.outcome == Outcome.UNKNOWN and self._step(self.run.step).undo is None:
+        if (
+            effect is not None
+            and effect.outcome == Outcome.UNKNOWN
+            and self._step(self.run.step).undo is None
+        ):
             self._stop(SagaState.QUARANTINED, error, page)  # walking back would drop the question
             return
         page.note("failed", self.run.step, error=error.to_dict())
