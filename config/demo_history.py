@@ -6,7 +6,6 @@ import heapq
 import itertools
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -94,6 +93,9 @@ SETTLEMENTS = {
 }
 
 
+ROLES = ("Finance", "Fraud analyst", "On-call")
+
+
 @dataclass(frozen=True)
 class People:
     """Who works in the back office."""
@@ -108,9 +110,6 @@ class People:
         if not User.objects.filter(groups__name="Finance").exists():
             demo_access.demo_logins()
         return cls(*(User.objects.filter(groups__name=name).earliest("pk") for name in ROLES))
-
-
-ROLES = ("Finance", "Fraud analyst", "On-call")
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,6 @@ class History:
         self._acts: list[Act] = []
         self._numbers = itertools.count()
         self._dice = demo_shop.roll("history")
-        self.played: Counter[str] = Counter()
         self.failed: list[str] = []
 
     def fill(self) -> None:
@@ -206,11 +204,10 @@ class History:
     def _play_until(self, end: datetime) -> None:
         while self._acts and self._acts[0].at < end:
             act = heapq.heappop(self._acts)
-            name = getattr(act.play, "__name__", "")
             try:
                 act.play(act.at)
-                self.played[name] += 1
             except PaymentError as error:
+                name = getattr(act.play, "func", act.play).__name__
                 self.failed.append(f"{act.at:%F %T} {name}: {error}")
 
     # --- orders ---------------------------------------------------------------------------------------------

@@ -302,7 +302,7 @@ def refund_order(
             payment,
             Money(wanted, payment.currency),
             reason=reason,
-            note=note,
+            note=redact(note),
             source=_source(actor),
             requested_by=actor,
         )

@@ -35,7 +35,7 @@ from payments.admin.timeline import KINDS, build_timeline
 from payments.models import Order, OrderState, Payment
 from payments.models.order import DEAD_STATES
 
-FINISHED = (*DEAD_STATES, OrderState.FULFILLED)
+FINISHED = (*DEAD_STATES, OrderState.PAID, OrderState.FULFILLED)
 RECENT = timedelta(hours=24)
 
 

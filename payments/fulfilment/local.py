@@ -11,6 +11,8 @@ from django.utils import timezone
 from payments.errors import OutOfStockError, ShipmentRefusedError
 from payments.models import Order, Shipment, StockItem, StockReservation
 
+State = StockReservation.State
+
 
 class LocalInventory:
     """Stock rows in the shop's own database; a SKU without a row is not tracked."""
@@ -44,7 +46,7 @@ class LocalInventory:
             StockItem.objects.filter(sku=reservation.sku).update(
                 reserved=F("reserved") - reservation.quantity
             )
-            StockReservation.objects.filter(pk=reservation.pk).update(state=StockReservation.State.RELEASED)
+            StockReservation.objects.filter(pk=reservation.pk).update(state=State.RELEASED)
 
 
 class LocalShipping:
@@ -56,13 +58,27 @@ class LocalShipping:
         country = str(order.shipping.get("country", ""))
         if country in settings.UNSERVED_COUNTRIES:
             raise ShipmentRefusedError(f"No carrier serves {country}; nothing was sent.", country=country)
-        shipment, _ = Shipment.objects.get_or_create(
+        shipment, is_new = Shipment.objects.get_or_create(
             key=key, defaults={"order": order, "country": country, "created_at": timezone.now()}
         )
+        if is_new:
+            _turn(key, State.HELD, State.CONSUMED, sign=-1)  # off the shelf
         return shipment.id
 
     def cancel_shipment(self, order: Order, *, key: str) -> None:
-        Shipment.objects.filter(key=key, state=Shipment.State.CREATED).update(state=Shipment.State.CANCELED)
+        standing = Shipment.objects.filter(key=key, state=Shipment.State.CREATED)
+        if standing.update(state=Shipment.State.CANCELED):
+            _turn(key, State.CONSUMED, State.HELD, sign=1)  # back on the shelf, still reserved
+
+
+def _turn(key: str, old: State, new: State, *, sign: int) -> None:
+    """Move a run's reservations from one state to the other, and their goods with them."""
+    reservations = StockReservation.objects.select_for_update().filter(run_id=key, state=old).order_by("sku")
+    for reservation in reservations:
+        moved = sign * reservation.quantity
+        goods = StockItem.objects.filter(sku=reservation.sku)
+        goods.update(on_hand=F("on_hand") + moved, reserved=F("reserved") + moved)
+    reservations.update(state=new)
 
 
 def _quantities(order: Order) -> Counter[str]:

@@ -157,21 +157,18 @@ class GatewayEffect:
     def _no_answer(self, operation: Operation, context: Context, error: PaymentError) -> Result:
         if operation.is_final:  # a webhook told us meanwhile
             return self._verdict(operation, context)
-        if isinstance(error, InvalidRequestError):  # sending it again is no use
-            return self._surely_not_done(operation, context, error)
+        if isinstance(error, InvalidRequestError):  # surely not done, and sending it again is no use
+            facts.close_operation(context.payment, operation, error.to_dict())
+            return Fail(error, Outcome.ABSENT)
         surely_not_sent = error.retriable and operation.state in (OperationState.CREATED, OperationState.SENT)
         if not (surely_not_sent and not context.was_asked):
             self._doubt(operation)
         if context.attempts >= FORWARD_TRIES and not context.is_undoing and error.retriable:
-            if operation.state == OperationState.UNKNOWN:
-                return Fail(error, Outcome.UNKNOWN)
-            return self._surely_not_done(operation, context, error)
+            self._doubt(operation)
+            return Fail(
+                error, Outcome.UNKNOWN
+            )  # asked on the way back, or by an operator where there is none
         return _ask_later(context, error, in_doubt=operation.state == OperationState.UNKNOWN)
-
-    def _surely_not_done(self, operation: Operation, context: Context, error: PaymentError) -> Result:
-        """The gateway refused our request, or was never reached with it."""
-        facts.close_operation(context.payment, operation, error.to_dict())
-        return Fail(error, Outcome.ABSENT)
 
     def _doubt(self, operation: Operation) -> None:
         if operation.state in (OperationState.CREATED, OperationState.SENT):

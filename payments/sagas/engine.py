@@ -462,8 +462,8 @@ class Runner:
         return context
 
     def _take_notes(self, page: Page, context: Context) -> None:
-        for kind, detail in context.notes:
-            page.note(kind, self.run.step, **detail)
+        for kind, step, detail in context.notes:
+            page.note(kind, step, **detail)
         context.notes.clear()
 
 

@@ -91,11 +91,11 @@ class Context:
     signal: dict[str, Any] | None = None
     attempts: int = 0
     held: dict[str, Any] = field(default_factory=dict)  # between two commits, never saved
-    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    notes: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     def note(self, kind: str, **detail: Any) -> None:
         """Write a line into the run's diary."""
-        self.notes.append((kind, detail))
+        self.notes.append((kind, self.step, detail))
 
 
 # --- the three kinds of action ------------------------------------------------------------------------------

@@ -61,7 +61,11 @@ def test_a_keyed_hash_is_stable_when_a_new_first_key_is_added(settings: Any) -> 
 
 def test_a_keyed_hash_depends_on_the_purpose_the_value_and_the_key(settings: Any) -> None:
     settings.ENCRYPTION_KEYS = [OLD]
-    hashes = {keyed_hash("fp_1", purpose="card"), keyed_hash("fp_1", purpose="ip"), keyed_hash("fp_2", purpose="card")}
+    hashes = {
+        keyed_hash("fp_1", purpose="card"),
+        keyed_hash("fp_1", purpose="ip"),
+        keyed_hash("fp_2", purpose="card"),
+    }
     settings.ENCRYPTION_KEYS = [NEW]
     hashes.add(keyed_hash("fp_1", purpose="card"))
     assert len(hashes) == 4

@@ -35,7 +35,9 @@ pytestmark = pytest.mark.django_db
 
 Place = Callable[..., Order]
 EUR = Money(12950, "EUR")
-AUTHORIZE, CAPTURE, REFUND, VOID = (OperationKind(kind) for kind in ("authorize", "capture", "refund", "void"))
+AUTHORIZE, CAPTURE, REFUND, VOID = (
+    OperationKind(kind) for kind in ("authorize", "capture", "refund", "void")
+)
 
 
 def charge(status: ChargeStatus, money: Money = EUR, reference: str = "pi_1") -> ChargeResult:
@@ -155,7 +157,9 @@ class TestConflicts:
         before = look(payment)
         assert before["state"] == "canceled"
 
-        late = own_fact(payment, AUTHORIZE, charge(ChargeStatus.AUTHORIZED, reference=payment.gateway_reference))
+        late = own_fact(
+            payment, AUTHORIZE, charge(ChargeStatus.AUTHORIZED, reference=payment.gateway_reference)
+        )
         assert tell(payment, late) == [FactOutcome.CONFLICT]
 
         assert look(payment) == {**before, "state": "requires_review"}

@@ -18,7 +18,16 @@ from payments.errors import (
     IdempotencyInFlightError,
     IdempotencyKeyMissingError,
 )
-from payments.idempotency import Claim, abandon, attach, bury_old_keys, complete, defer, fingerprint, idempotent
+from payments.idempotency import (
+    Claim,
+    abandon,
+    attach,
+    bury_old_keys,
+    complete,
+    defer,
+    fingerprint,
+    idempotent,
+)
 from payments.models import IdempotencyKey, Operation, Order
 from tests.fakes import FakeGateway
 from tests.payments.threads import run_in_threads
@@ -311,9 +320,7 @@ class TestDecorator:
             payout("b1", 6)
         assert ran == [5]
 
-    def test_an_exception_frees_the_key(
-        self, payout: Callable[..., dict[str, int]], ran: list[int]
-    ) -> None:
+    def test_an_exception_frees_the_key(self, payout: Callable[..., dict[str, int]], ran: list[int]) -> None:
         with pytest.raises(ValueError, match="negative"):
             payout("b1", -1)
         assert payout("b1", 5) == {"paid": 5}

@@ -221,7 +221,9 @@ class TestPost:
         post_sale(account, external_id="a")
         post_sale(other, external_id="b")
         for mine in (account, other):
-            assert set(Posting.objects.filter(entry__gateway_account=mine).values_list("amount", flat=True)) == {
+            assert set(
+                Posting.objects.filter(entry__gateway_account=mine).values_list("amount", flat=True)
+            ) == {
                 500,
                 -500,
             }
@@ -322,7 +324,10 @@ class TestProof:
             ("UPDATE payments_operation SET state = 'failed' WHERE state = 'pending'", "pending 0"),
             ("UPDATE payments_operation SET state = 'failed' WHERE kind = 'authorize'", "authorized 0"),
             ("UPDATE payments_ledgerentry SET payment_id = NULL WHERE event = 'capture'", "sales 0"),
-            ("UPDATE payments_ledgerentry SET payment_id = NULL WHERE event = 'authorization'", "held -12950"),
+            (
+                "UPDATE payments_ledgerentry SET payment_id = NULL WHERE event = 'authorization'",
+                "held -12950",
+            ),
         ],
     )
     def test_a_planted_difference_is_found_and_the_command_fails(

@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class Command(BaseCommand):
             self._say("No Redis wheel for this platform: Celery passes its messages through .local/broker.")
         self._say("Migrating ...")
         call_command("migrate", interactive=False, verbosity=0)
+        call_command("sync_roles", stdout=StringIO())
         if "sync_schedule" in get_commands():
             call_command("sync_schedule", verbosity=0)
 
@@ -162,9 +164,9 @@ class Command(BaseCommand):
 
     def _welcome(self, access: demo_access.Access) -> None:
         self._say(f"\nCountinghouse runs at {access.url}/admin/\n")
-        self._say(f"  {'role':<16}{'login':<12}password")
+        self._say(f"  {'role':<16}{'login':<16}password")
         for role, user in access.users.items():
-            self._say(f"  {role:<16}{user.username:<12}{user.password}")
+            self._say(f"  {role:<16}{user.username:<16}{user.password}")
         self._say("\nPlace a paid order:\n\n" + CURL.format(url=access.url, key=access.api_key))
         self._say(f"Logs: tail -f {LOG.relative_to(ROOT)}/*.log   Ctrl-C stops everything.\n")
 

@@ -57,7 +57,8 @@ class TestForward:
         payment = order.payment
         assert (order.state, payment.state) == ("paid", "succeeded")
         assert (payment.authorized, payment.captured, payment.refunded) == (12950, 12950, 0)
-        assert StockItem.objects.get().reserved == 2
+        stock = StockItem.objects.get()
+        assert (stock.on_hand, stock.reserved) == (3, 0), "the goods have left the shelf"
         assert Shipment.objects.get().state == "created"
         assert [kind for kind, _ in gateway.calls] == ["authorize", "capture"]
         assert prove_ledger() == []
@@ -128,9 +129,6 @@ class TestBackward:
 
         assert (order.state, order.payment.refunded) == ("canceled", 12950)
         undone = SagaEffect.objects.filter(run__order=order, direction="undo").order_by("id")
-        assert [effect.step for effect in undone] == ["capture", "authorize", "reserve"][
-            : undone.count()
-        ] or True
         assert [e.step for e in undone if e.step != "authorize"] == ["capture", "reserve"]
         assert gateway.money_kept() == 0
         assert StockItem.objects.get().reserved == 0

@@ -1,0 +1,168 @@
+"""The demo's history: lived through the services, told by every clock as past, once, and never in production."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db.models import F
+from django.utils import timezone
+from pytest_django import Settings
+
+from config import demo_access, demo_clock, demo_history, demo_shop, embedded
+from fraud.models import Review, VelocityEvent
+from payments.models import Order, SagaEffect, SagaEvent, SagaRun, SagaState
+from payments.proof import prove_ledger
+from payments.sandbox import Sandbox, start
+from reconciliation.models import Discrepancy, Run
+from webhooks.models import InboundState, InboundWebhook
+
+DAYS = 14
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with start(webhook_url="http://127.0.0.1:9/webhooks/stripe/default/") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def small_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "LOCAL", tmp_path)
+    monkeypatch.setattr(demo_access, "KEY_FILE", tmp_path / "secrets" / "demo_api_key")
+    monkeypatch.setattr(demo_history, "ORDERS_A_DAY", (1, 2))
+
+
+def seed(sandbox: Sandbox, *, days: int = DAYS) -> str:
+    said = io.StringIO()
+    call_command("seed_demo", days=days, sandbox_url=sandbox.url, stdout=said)
+    return said.getvalue()
+
+
+# --- where it refuses ---------------------------------------------------------------------------------------
+def test_no_history_is_made_up_in_production(settings: Settings) -> None:
+    settings.PRODUCTION = True
+    with pytest.raises(CommandError, match="not seeded with DJANGO_ENV=production"):
+        call_command("seed_demo")
+
+
+def test_what_is_not_the_sandbox_is_not_charged() -> None:
+    with pytest.raises(CommandError, match="is not the sandbox gateway; nothing was seeded"):
+        call_command("seed_demo", sandbox_url="http://127.0.0.1:9")
+
+
+def test_a_database_role_that_may_not_move_times_is_refused(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config.management.commands.seed_demo.is_superuser", lambda: False)
+    with pytest.raises(CommandError, match="Only a superuser"):
+        seed(sandbox)
+
+
+# --- what it tells ------------------------------------------------------------------------------------------
+@pytest.mark.django_db(transaction=True)
+def test_a_history_has_everything_that_happens_in_a_shop_and_its_books_hold(sandbox: Sandbox) -> None:
+    said = seed(sandbox)
+    assert "not played" not in said, said
+    assert prove_ledger() == []
+    assert_sagas_have_mishaps()
+    assert_webhooks_have_trouble()
+    assert_finance_has_work()
+    assert Review.objects.open().count() == demo_history.OPEN_REVIEWS
+    assert Order.objects.filter(state="blocked").exists()
+    assert_it_is_past()
+    assert requests.get(f"{sandbox.url}/_deliveries", timeout=5).json() == {"deliveries": []}
+    assert "nothing was added" in seed(sandbox)
+    assert "nothing was added" in seed(sandbox, days=30)
+
+
+def assert_sagas_have_mishaps() -> None:
+    states = list(SagaRun.objects.stuck().order_by("state").values_list("state", flat=True))
+    assert states == [SagaState.FAILED_COMPENSATION] * 2 + [SagaState.QUARANTINED]
+    assert SagaEvent.objects.filter(kind="operator_retry", run__state=SagaState.COMPENSATED).count() == 1
+
+
+def assert_webhooks_have_trouble() -> None:
+    troubled = InboundWebhook.objects.troubled().order_by("state")
+    assert list(troubled.values_list("state", flat=True)) == [InboundState.PARKED, InboundState.QUARANTINED]
+    assert InboundWebhook.objects.filter(state=InboundState.PROCESSED).exists()
+
+
+def assert_finance_has_work() -> None:
+    assert Run.objects.completed().count() == DAYS - 1
+    assert set(Discrepancy.objects.values_list("state", flat=True)) == {
+        "open",
+        "assigned",
+        "resolved",
+        "closed",
+    }
+    kinds = set(Discrepancy.objects.values_list("kind", flat=True))
+    assert kinds >= {"missing_internal", "missing_gateway", "amount_mismatch"}
+
+
+def assert_it_is_past() -> None:
+    """No clock gives it away: what the database stamped lies where the orders lie."""
+    days = set(Order.objects.values_list("created_at__date", flat=True))
+    last = (timezone.now() - timedelta(hours=5)).date()
+    assert days >= {last - timedelta(days=ago) for ago in range(DAYS)}
+    before, after = (
+        F("run__order__created_at") - timedelta(seconds=1),
+        F("run__order__created_at") + timedelta(days=7),
+    )
+    assert not SagaEvent.objects.exclude(at__gte=before, at__lte=after).exists()
+    assert not SagaEffect.objects.exclude(intent_at__gte=before, intent_at__lte=after).exists()
+    for waiting in SagaEvent.objects.filter(kind="waiting"):
+        deadline = datetime.fromisoformat(waiting.detail["deadline"])
+        assert timedelta(0) < deadline - waiting.at <= timedelta(days=5)
+    minutes = timedelta(minutes=10)  # another card is tried some minutes later
+    assert not VelocityEvent.objects.filter(at__gt=F("order__created_at") + minutes).exists()
+    assert not InboundWebhook.objects.filter(processed_at__gt=F("received_at") + minutes).exists()
+    assert not InboundWebhook.objects.filter(
+        received_at__gt=F("order__created_at") + timedelta(days=7)
+    ).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_history_that_broke_off_goes_on_with_the_next_day(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(demo_history.History, "_reconcile", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            seed(sandbox, days=3)
+    begun = Order.objects.count()
+    said = seed(sandbox, days=3)
+    assert Order.objects.count() > begun
+    assert "not played" not in said
+    assert "nothing was added" in seed(sandbox, days=3)
+    assert prove_ledger() == []
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+# --- what it is made of -------------------------------------------------------------------------------------
+def test_the_same_order_is_drawn_from_the_same_seed() -> None:
+    at = timezone.now()
+
+    def draw() -> object:
+        return demo_shop.draft_order(demo_shop.roll("day"), reference="W-1", at=at, history="x")
+
+    assert draw() == draw()
+
+
+def test_every_customer_can_be_written_to() -> None:
+    customers = [demo_shop.make_customer(number) for number in range(demo_shop.CUSTOMERS)]
+    assert len({customer.email for customer in customers}) == demo_shop.CUSTOMERS
+    assert all(customer.email.isascii() and customer.email.endswith("@example.com") for customer in customers)
+
+
+def test_an_address_where_nobody_listens_is_no_sandbox() -> None:
+    assert not demo_clock.Bank("http://127.0.0.1:9").is_sandbox()

@@ -1,0 +1,90 @@
+"""kill -9 at every step boundary of the checkout: the sweeper makes each order whole, and nothing happens twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from tests.journeys.shop import ROOT, Shop
+
+pytestmark = pytest.mark.faults
+
+MOMENTS = ("before_intent", "after_intent", "after_gateway", "after_outcome")
+FORWARD = [f"{operation}.{moment}" for operation in ("authorize", "capture") for moment in MOMENTS]
+BACK = [f"refund.{moment}" for moment in MOMENTS]
+SHORT_LEASE, DEFAULT_LEASE = 2, 30
+WHOLE_WITHIN_SECONDS = 40
+
+
+def plan(point: str, lease: int, country: str = "DE") -> dict[str, Any]:
+    return {"reference": reference(point, lease), "point": point, "lease": lease, "country": country}
+
+
+def reference(point: str, lease: int) -> str:
+    return f"killed-{point.replace('.', '-').replace('_', '-')}-{lease}"
+
+
+PLANS = [
+    *(plan(point, DEFAULT_LEASE) for point in FORWARD),
+    plan("screen.before_screening", SHORT_LEASE),
+    *(plan(point, SHORT_LEASE) for point in FORWARD),
+    *(plan(point, SHORT_LEASE, country="AQ") for point in BACK),  # where no shipment goes
+]
+
+
+@pytest.fixture(scope="module")
+def killed_at(shop: Shop) -> float:
+    """When the last of all these processes was killed; they end one after the other, each at its point."""
+    command = [sys.executable, "-m", "tests.faults.victim"]
+    done = subprocess.run(
+        command, input=json.dumps(PLANS), env=shop.env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ended = {line["reference"]: line["ended"] for line in map(json.loads, done.stdout.splitlines())}
+    assert ended == {item["reference"]: -signal.SIGKILL for item in PLANS}, done.stderr
+    return time.monotonic()
+
+
+def await_whole(shop: Shop, name: str, state: str, killed_at: float) -> dict[str, Any]:
+    [(order_id,)] = shop.sql("SELECT id FROM payments_order WHERE reference = %s", name)
+    left = WHOLE_WITHIN_SECONDS - (time.monotonic() - killed_at)
+    shop.await_state(order_id, state, seconds=max(left, 0))
+    unfinished = "SELECT kind, state, step FROM payments_sagarun WHERE order_id = %s AND state <> ALL(%s)"
+    assert shop.sql(unfinished, order_id, ["COMPLETED", "COMPENSATED"]) == []
+    return shop.intent(order_id)
+
+
+@pytest.mark.parametrize("point", ["screen.before_screening", *FORWARD])
+def test_a_killed_checkout_is_paid_exactly_once(shop: Shop, killed_at: float, point: str) -> None:
+    intent = await_whole(shop, reference(point, SHORT_LEASE), "paid", killed_at)
+    assert (intent["charges"], intent["captures"], intent["captured"]) == (1, 1, 12950)
+    assert (intent["released"], intent["refunds"]) == (0, 0)
+
+
+@pytest.mark.parametrize("point", BACK)
+def test_a_killed_compensation_refunds_exactly_once(shop: Shop, killed_at: float, point: str) -> None:
+    intent = await_whole(shop, reference(point, SHORT_LEASE), "canceled", killed_at)
+    assert (intent["charges"], intent["captured"], intent["refunds"], intent["refunded"]) == (
+        1,
+        12950,
+        1,
+        12950,
+    )
+
+
+@pytest.mark.parametrize("point", FORWARD)
+def test_a_killed_checkout_is_whole_within_40_seconds_with_the_default_lease(
+    shop: Shop, killed_at: float, point: str
+) -> None:
+    intent = await_whole(shop, reference(point, DEFAULT_LEASE), "paid", killed_at)
+    assert (intent["charges"], intent["captures"], intent["captured"]) == (1, 1, 12950)
+
+
+def test_the_ledger_holds_after_all_of_it(shop: Shop, killed_at: float) -> None:
+    shop.assert_books_hold()
