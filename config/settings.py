@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
 from config import embedded
 from config.logging import logging_config
 from config.unfold import UNFOLD  # noqa: F401
+from payments.redaction import redact_data
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -228,5 +229,9 @@ LOG_JSON = env.bool("LOG_JSON", PRODUCTION)
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")
 LOGGING = logging_config(json=LOG_JSON, level=LOG_LEVEL)
 SENTRY_DSN = env.str("SENTRY_DSN", "")
+if SENTRY_DSN:
+    import sentry_sdk  # only in the production lock
+
+    sentry_sdk.init(SENTRY_DSN, send_default_pii=False, before_send=lambda event, hint: redact_data(event))
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")  # lets a scraper from elsewhere read /metrics in production
 RUNNING_TESTS = "pytest" in sys.modules

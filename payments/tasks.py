@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from payments import services
+from payments import idempotency, services
 from payments.proof import prove_ledger as prove
 
 
 @shared_task
 def sweep_sagas() -> int:
     return services.sweep_sagas()
+
+
+@shared_task
+def bury_old_keys() -> int:
+    return idempotency.bury_old_keys()
 
 
 @shared_task

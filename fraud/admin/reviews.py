@@ -90,7 +90,7 @@ ACTIONS = (
         permission="decide_review",
         perform=reject,
         form=RejectForm,
-        explanation="The authorization is voided and the order is canceled. It cannot be taken back.",
+        explanation="The authorization is voided and the order is blocked. It cannot be taken back.",
         tone="danger",
         why_not=why_not_decide,
     ),
