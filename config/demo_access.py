@@ -9,10 +9,12 @@ from pathlib import Path
 from django.contrib.auth.models import Group, User
 from django.utils.text import slugify
 
-from config import embedded
+from config import demo_receiver, embedded
 from payments.management.commands.create_api_client import create_key
-from payments.models import ApiKey
+from payments.models import ApiClient, ApiKey
 from payments.models.client import Scope
+from webhooks.endpoints import create_endpoint
+from webhooks.models import Endpoint, EndpointSecret
 
 CLIENT = "Demo shop"
 WEBHOOK_PATH = "/webhooks/stripe/default/"
@@ -69,6 +71,16 @@ def demo_api_key() -> str:
     _, key = create_key(CLIENT, scopes=list(Scope.values))
     embedded.write_private(KEY_FILE, key)
     return key
+
+
+def endpoint_secrets(url: str) -> list[str]:
+    """Let the demo shop's own endpoint be at this address; what signs for it, two while one is rotated."""
+    demo_api_key()  # makes the shop
+    shop = ApiClient.objects.get(name=CLIENT)
+    own = Endpoint.objects.filter(client=shop, url__endswith=demo_receiver.PATH)
+    if not own.update(url=url):
+        create_endpoint(shop, url, description="The receiver of the demo")
+    return [secret.value for secret in EndpointSecret.objects.valid().filter(endpoint__in=own)]
 
 
 def _login(role: str, *, group: Group | None = None, superuser: bool = False) -> Login:

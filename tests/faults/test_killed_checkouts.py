@@ -32,6 +32,7 @@ def reference(point: str, lease: int) -> str:
 
 PLANS = [
     *(plan(point, DEFAULT_LEASE) for point in FORWARD),
+    plan("order.before_intent", SHORT_LEASE),
     plan("screen.before_screening", SHORT_LEASE),
     *(plan(point, SHORT_LEASE) for point in FORWARD),
     *(plan(point, SHORT_LEASE, country="AQ") for point in BACK),  # where no shipment goes
@@ -39,36 +40,46 @@ PLANS = [
 
 
 @pytest.fixture(scope="module")
-def killed_at(shop: Shop) -> float:
-    """When the last of all these processes was killed; they end one after the other, each at its point."""
+def killed_at(shop: Shop) -> dict[str, float]:
+    """When the process of each order was killed (Unix seconds), by reference; each ends at its point."""
     command = [sys.executable, "-m", "tests.faults.victim"]
     done = subprocess.run(
         command, input=json.dumps(PLANS), env=shop.env, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    ended = {line["reference"]: line["ended"] for line in map(json.loads, done.stdout.splitlines())}
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    ended = {line["reference"]: line["ended"] for line in lines}
     assert ended == {item["reference"]: -signal.SIGKILL for item in PLANS}, done.stderr
-    return time.monotonic()
+    return {line["reference"]: line["at"] for line in lines}
 
 
-def await_whole(shop: Shop, name: str, state: str, killed_at: float) -> dict[str, Any]:
+def await_whole(shop: Shop, name: str, state: str, killed_at: dict[str, float]) -> dict[str, Any]:
     [(order_id,)] = shop.sql("SELECT id FROM payments_order WHERE reference = %s", name)
-    left = WHOLE_WITHIN_SECONDS - (time.monotonic() - killed_at)
+    left = killed_at[name] + WHOLE_WITHIN_SECONDS - time.time()
     shop.await_state(order_id, state, seconds=max(left, 0))
     unfinished = "SELECT kind, state, step FROM payments_sagarun WHERE order_id = %s AND state <> ALL(%s)"
     assert shop.sql(unfinished, order_id, ["COMPLETED", "COMPENSATED"]) == []
     return shop.intent(order_id)
 
 
+def test_a_checkout_killed_before_its_first_commit_leaves_nothing(
+    shop: Shop, killed_at: dict[str, float]
+) -> None:
+    name = reference("order.before_intent", SHORT_LEASE)
+    assert shop.sql("SELECT count(*) FROM payments_order WHERE reference = %s", name) == [(0,)]
+
+
 @pytest.mark.parametrize("point", ["screen.before_screening", *FORWARD])
-def test_a_killed_checkout_is_paid_exactly_once(shop: Shop, killed_at: float, point: str) -> None:
+def test_a_killed_checkout_is_paid_exactly_once(shop: Shop, killed_at: dict[str, float], point: str) -> None:
     intent = await_whole(shop, reference(point, SHORT_LEASE), "paid", killed_at)
     assert (intent["charges"], intent["captures"], intent["captured"]) == (1, 1, 12950)
     assert (intent["released"], intent["refunds"]) == (0, 0)
 
 
 @pytest.mark.parametrize("point", BACK)
-def test_a_killed_compensation_refunds_exactly_once(shop: Shop, killed_at: float, point: str) -> None:
+def test_a_killed_compensation_refunds_exactly_once(
+    shop: Shop, killed_at: dict[str, float], point: str
+) -> None:
     intent = await_whole(shop, reference(point, SHORT_LEASE), "canceled", killed_at)
     assert (intent["charges"], intent["captured"], intent["refunds"], intent["refunded"]) == (
         1,
@@ -80,11 +91,11 @@ def test_a_killed_compensation_refunds_exactly_once(shop: Shop, killed_at: float
 
 @pytest.mark.parametrize("point", FORWARD)
 def test_a_killed_checkout_is_whole_within_40_seconds_with_the_default_lease(
-    shop: Shop, killed_at: float, point: str
+    shop: Shop, killed_at: dict[str, float], point: str
 ) -> None:
     intent = await_whole(shop, reference(point, DEFAULT_LEASE), "paid", killed_at)
     assert (intent["charges"], intent["captures"], intent["captured"]) == (1, 1, 12950)
 
 
-def test_the_ledger_holds_after_all_of_it(shop: Shop, killed_at: float) -> None:
+def test_the_ledger_holds_after_all_of_it(shop: Shop, killed_at: dict[str, float]) -> None:
     shop.assert_books_hold()

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from payments.services import OrderDraft, place_order  # noqa: E402
 
 Place = tuple[str, str]  # a step and its direction
 PLACES: dict[str, Place] = {
+    "order": ("reserve", "do"),
     "screen": ("screen", "do"),
     "authorize": ("authorize", "do"),
     "capture": ("capture", "do"),
@@ -147,7 +149,8 @@ def watch(plan: Plan) -> None:
     while True:
         _, status = os.waitpid(child, os.WUNTRACED)
         ended = None if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
-        print(json.dumps({"reference": plan.reference, "pid": child, "ended": ended}), flush=True)
+        line = {"reference": plan.reference, "pid": child, "ended": ended, "at": time.time()}
+        print(json.dumps(line), flush=True)
         if ended is not None:
             return
 

@@ -27,7 +27,7 @@ from tests.journeys.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 WEBHOOK_PATH = "/webhooks/stripe/default/"
-READY_SECONDS = 90.0
+READY_SECONDS = 120.0
 WEB_THREADS = 16
 # Short, so that a story does not wait for what takes minutes in a real shop.
 HURRY = {

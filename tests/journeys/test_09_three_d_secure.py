@@ -9,11 +9,12 @@ from playwright.sync_api import Browser
 
 from tests.journeys.shop import Shop, free_url
 
-pytestmark = [pytest.mark.journey, pytest.mark.browser]
+pytestmark = pytest.mark.journey
 
 CARD = "pm_card_threeDSecure2Required"
 
 
+@pytest.mark.browser
 def test_the_customer_authenticates_and_the_order_is_paid(shop: Shop, chromium: Browser) -> None:
     order = challenge(shop, "story-9", return_url=f"{shop.url}/healthz")
     assert shop.intent(order["id"])["charges"] == 0

@@ -170,6 +170,18 @@ class TestCapturing:
         held.refresh_from_db()
         assert (held.state, gateway.money_kept(), len(gateway.captured)) == ("paid", 12950, 1)
 
+    def test_a_refused_question_says_nothing_of_the_capture(
+        self, held: Order, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gateway.faults["capture"] = [acts_then_times_out]
+        with monkeypatch.context() as muddled:
+            muddled.setattr(gateway, "fetch", refuses)
+            services.capture_order(held, amount=None, actor="api:shop")
+            sweep(3)
+            assert Operation.objects.get(kind="capture").state == "unknown"
+        sweep()
+        assert (find_payment(held).captured, gateway.money_kept()) == (12950, 12950)
+
     def test_a_canceled_hold_is_released(self, held: Order, gateway: FakeGateway) -> None:
         order = services.cancel_order(held, reason="customer", actor="api:shop")
         assert (order.state, order.payment.state, gateway.orphans()) == ("canceled", "canceled", set())

@@ -1,4 +1,4 @@
-"""Run everything on this machine: servers, sandbox gateway, site, worker, beat, sweeper and a history."""
+"""Run everything on this machine: servers, gateway, site and its workers, a shop's receiver, a history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from config import demo_access, embedded
+from config import demo_access, demo_receiver, embedded
 from config.processes import Process, ProcessError, Supervisor, end_on_signals
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,7 +109,7 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         call_command("sync_roles", stdout=StringIO())
         if "sync_schedule" in get_commands():
-            call_command("sync_schedule", verbosity=0)
+            call_command("sync_schedule", stdout=StringIO())
 
     def _run_site(self, supervisor: Supervisor, started: list[Process], *, port: int, days: int) -> None:
         url, sandbox_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{free_port(0)}"
@@ -122,7 +122,7 @@ class Command(BaseCommand):
         self._say("Starting the site ...")
         started.append(supervisor.start(web))
         web.wait_until(lambda: answers_200(f"{url}/healthz"), READY_SECONDS, every=0.25)
-        for process in others:  # not earlier: the first page shall not wait for them
+        for process in [receiver_process(), *others]:  # not earlier: the first page shall not wait for them
             started.append(supervisor.start(process))
 
         def ready() -> bool:
@@ -185,7 +185,9 @@ def free_port(wanted: int) -> int:
         try:
             probe.bind(("127.0.0.1", wanted))
         except OSError as error:
-            raise CommandError(f"Port {wanted} is taken. Nothing was started; try --port 0.") from error
+            raise CommandError(
+                f"Port {wanted} is taken. Nothing was started; try `python3 manage.py demo --port 0`."
+            ) from error
         return int(probe.getsockname()[1])
 
 
@@ -219,6 +221,15 @@ def site_processes(env: dict[str, str], *, port: int) -> list[Process]:
         "sweeper": manage("sweep_sagas"),
     }
     return [Process(name, command, log=fresh_log(name), env=env) for name, command in commands.items()]
+
+
+def receiver_process() -> Process:
+    """The shop that hears of its orders, on a free port at each start."""
+    port = free_port(0)
+    secrets = demo_access.endpoint_secrets(f"http://127.0.0.1:{port}{demo_receiver.PATH}")
+    command = [sys.executable, "-m", "config.demo_receiver", "--port", str(port)]
+    env = base_env() | {demo_receiver.SECRETS: " ".join(secrets)}
+    return Process("receiver", command, log=fresh_log("receiver"), env=env)
 
 
 def manage(*arguments: str) -> list[str]:
