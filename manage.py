@@ -23,7 +23,10 @@ def main() -> None:
     if sys.version_info < (3, 11):  # noqa: UP036 - the reader may have an older one
         sys.exit(f"Countinghouse needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
     if wants_own_venv():
-        prepare_venv()
+        try:
+            prepare_venv()
+        except KeyboardInterrupt:
+            sys.exit("\nInterrupted; nothing was started. The same command goes on with the installation.")
         if Path(sys.prefix).resolve() != VENV.resolve():
             os.execv(PYTHON, [str(PYTHON), *sys.argv])  # noqa: S606 - the same command, inside .venv
     run_command()
@@ -55,7 +58,12 @@ def make_venv() -> None:
     # Debian and Ubuntu split ensurepip off python3; without it a venv has no pip.
     if importlib.util.find_spec("ensurepip") is None:
         sys.exit(NO_VENV)
-    if subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False).returncode:
+    try:
+        done = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
+    except KeyboardInterrupt:
+        shutil.rmtree(VENV, ignore_errors=True)  # half of one has a python, but no pip
+        raise
+    if done.returncode:
         sys.exit(NO_VENV)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django_celery_beat import admin as beat
 from django_celery_beat.models import (
     ClockedSchedule,
@@ -20,8 +24,6 @@ from rest_framework_api_key.models import APIKey
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
-
-from payments.controls.roles import ROLES
 
 BEAT = (ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule)
 for model in (User, Group, APIKey, *BEAT):
@@ -71,9 +73,17 @@ class RoleAdmin(GroupAdmin, ModelAdmin):  # type: ignore[misc]
     readonly_fields = ["rights_text"]
     filter_horizontal = ()
 
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("permissions__content_type")
+
     @admin.display(description="May")
-    def rights_text(self, group: Group) -> str:
-        return ", ".join(ROLES.get(group.name, ["what was given to it by hand"]))
+    def rights_text(self, group: Group) -> SafeString:
+        rights: dict[str, list[str]] = defaultdict(list)
+        for permission in group.permissions.all():
+            app = apps.get_app_config(permission.content_type.app_label).verbose_name
+            rights[str(app)].append(permission.name.removeprefix("Can "))
+        lines = ((app, ", ".join(names)) for app, names in sorted(rights.items()))
+        return format_html_join("", "<p><b>{}:</b> {}.</p>", lines)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

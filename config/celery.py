@@ -12,6 +12,7 @@ app = Celery("countinghouse")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+
 @signals.setup_logging.connect
 def keep_logging(**_: object) -> None:
     """Celery's own hook, not Django's: with a receiver it leaves our masking handlers alone."""

@@ -21,7 +21,7 @@ from fraud.models import Review
 from payments.admin.saga import money_at_risk
 from payments.admin.words import describe_age, describe_span, money
 from payments.gateways.resilience import breaker_states
-from payments.models import Operation, OperationState, Order, OrderState, SagaRun
+from payments.models import Operation, OperationState, Order, OrderState, Payment, SagaRun
 from payments.money import Money
 from reconciliation.models import Discrepancy, Run
 
@@ -56,22 +56,36 @@ class Chart:
 def show_dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Add the tiles and charts that this user may see."""
     may = request.user.has_perm
-    builders: list[tuple[str, Callable[[], Iterable[Tile]]]] = [
-        ("payments.view_operation", tell_today),
-        ("fraud.view_review", tell_reviews),
-        ("reconciliation.view_discrepancy", tell_discrepancies),
-        ("payments.view_sagarun", tell_sagas),
-        ("webhooks.view_inboundwebhook", tell_webhooks),
-        ("payments.view_gatewayaccount", tell_breakers),
-        ("reconciliation.view_run", tell_reconciliation),
-    ]
-    tiles = [tile for permission, build in builders if may(permission) for tile in build()]
+    groups = {
+        title: [tile for permission, build in builders if may(permission) for tile in build()]
+        for title, builders in _groups().items()
+    }
+    tiles = [tile for group in groups.values() for tile in group]
     charts = []
     if may("payments.view_operation"):
         charts.append(chart_captured())
     if may("payments.view_order"):
         charts.append(chart_outcomes())
-    return {**context, "title": "Dashboard", "tiles": tiles, "charts": charts, "now": timezone.now()}
+    more = {"groups": groups, "tiles": tiles, "charts": charts, "now": timezone.now()}
+    return {**context, "title": "Dashboard", **more}
+
+
+def _groups() -> dict[str, list[tuple[str, Callable[[], Iterable[Tile]]]]]:
+    """What waits for a person first, then money, then whether the machinery runs."""
+    return {
+        "Waits for somebody": [
+            ("fraud.view_review", tell_reviews),
+            ("reconciliation.view_discrepancy", tell_discrepancies),
+            ("payments.view_sagarun", tell_sagas),
+            ("payments.view_operation", tell_unknown),
+        ],
+        "Money": [("payments.view_operation", tell_today)],
+        "Machinery": [
+            ("webhooks.view_inboundwebhook", tell_webhooks),
+            ("payments.view_gatewayaccount", tell_breakers),
+            ("reconciliation.view_run", tell_reconciliation),
+        ],
+    }
 
 
 def _list_url(model: str, **query: object) -> str:
@@ -164,12 +178,31 @@ def tell_sagas() -> list[Tile]:
     url = _list_url("payments_sagarun")
     if not stuck:
         return [Tile("Stuck sagas", "none", "Every saga moves by itself.", "success", url)]
+    most: dict[Payment, int] = defaultdict(int)  # two sagas of a payment do not put it at risk twice
+    for run in stuck:
+        if run.order:
+            payment = run.order.payment
+            most[payment] = max(most[payment], money_at_risk(run.kind, payment))
     risk: dict[str, int] = defaultdict(int)
-    for payment in {run.order.payment for run in stuck if run.order}:
-        risk[payment.currency] += money_at_risk(payment)
+    for payment, minor in most.items():
+        risk[payment.currency] += minor
     amounts = _tell_amounts(risk)
     note = f"{amounts} at risk" if amounts else "no money at risk"
     return [Tile("Stuck sagas", str(len(stuck)), note, "danger", _list_url("payments_sagarun", view="stuck"))]
+
+
+def tell_unknown() -> list[Tile]:
+    """Movements that the gateway was asked for and whose outcome is not known."""
+    sums = (
+        Operation.objects.doubtful().order_by().values_list("currency").annotate(Sum("amount"), Count("pk"))
+    )
+    rows = list(sums)
+    url = _list_url("payments_operation")
+    if not rows:
+        return [Tile("Unknown outcomes", "none", "The gateway has answered for all.", "success", url)]
+    total = sum(count for _, _, count in rows)
+    note = f"{_tell_amounts({currency: amount for currency, amount, _ in rows})} asked for"
+    return [Tile("Unknown outcomes", str(total), note, "warning", url)]
 
 
 def tell_webhooks() -> list[Tile]:
@@ -214,7 +247,7 @@ def tell_reconciliation() -> list[Tile]:
         return [
             Tile("Last reconciliation", "never", "It runs every night.", url=_list_url("reconciliation_run"))
         ]
-    note = f"{run.account}, {run.day:%-d %B}, {describe_age(timezone.now() - run.finished_at)} ago"
+    note = f"{run.account}, {run.day:%-d %b}, {describe_age(timezone.now() - run.finished_at)} ago"
     url = reverse("admin:reconciliation_run_change", args=[run.pk])
     tone = "warning" if run.discrepancies else "success"
     return [Tile("Last reconciliation", f"{run.matched} of {run.total} matched", note, tone, url)]

@@ -15,7 +15,7 @@ from payments.models import Operation, SagaRun
 from reconciliation.models import Discrepancy
 from webhooks.models import InboundState, InboundWebhook
 
-COUNTS_KEY, COUNTS_SECONDS = "navigation-counts", 15
+COUNTS_KEY, COUNTS_SECONDS = "navigation-counts", 5
 MOST = 99
 
 
@@ -104,7 +104,7 @@ def _show(item: Item, counts: dict[str, int]) -> dict[str, Any]:
 
 
 def count_queues() -> dict[str, int]:
-    """How many rows wait for a person, by queue: one query, at most every 15 seconds in a process."""
+    """How many rows wait for a person, by queue: one query, at most every 5 seconds in a process."""
     counts: dict[str, int] | None = cache.get(COUNTS_KEY)
     if counts is None:
         counts = _count_queues()

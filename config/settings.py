@@ -23,13 +23,17 @@ DJANGO_ENV = env.str("DJANGO_ENV", "local")
 PRODUCTION = DJANGO_ENV == "production"
 DEBUG = env.bool("DEBUG", False)
 # Development values are made once per checkout and kept in .local/; production must be given its own.
-SECRET_KEY = env.str("SECRET_KEY") if PRODUCTION else env.str("SECRET_KEY", embedded.local_secret("secret_key"))
+SECRET_KEY = (
+    env.str("SECRET_KEY") if PRODUCTION else env.str("SECRET_KEY", embedded.local_secret("secret_key"))
+)
 ENCRYPTION_KEYS: list[str] = (
     env.list("ENCRYPTION_KEYS")
     if PRODUCTION
     else env.list("ENCRYPTION_KEYS", default=[embedded.local_secret("encryption_key")])
 )
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]"])
+ALLOWED_HOSTS: list[str] = env.list(
+    "ALLOWED_HOSTS", default=[] if PRODUCTION else ["127.0.0.1", "localhost", "[::1]"]
+)
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)  # how many proxies in front append to X-Forwarded-For
 SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000")
 
@@ -91,6 +95,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = "config.formats"
 
 # --- data ---------------------------------------------------------------------------------------------------
 # Without DATABASE_URL / REDIS_URL the servers out of pip wheels are used, by socket, from .local/.
@@ -105,7 +110,6 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 # --- web ----------------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles" if PRODUCTION else None  # elsewhere the finders serve them
-STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -215,10 +219,14 @@ STRIPE_API_KEY = env.str("STRIPE_API_KEY", "")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", "https://api.stripe.com")
 STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", "")
 GATEWAY_RATE_LIMIT = env.str("GATEWAY_RATE_LIMIT", "100/second")  # per gateway account
-GATEWAY_TIMEOUT_SECONDS = env.int("GATEWAY_TIMEOUT_SECONDS", 25)  # below the lease, so no renewal inside a call
+GATEWAY_TIMEOUT_SECONDS = env.int(
+    "GATEWAY_TIMEOUT_SECONDS", 25
+)  # below the lease, so no renewal inside a call
 SAGA_LEASE_SECONDS = env.int("SAGA_LEASE_SECONDS", 30)
 CUSTOMER_ACTION_SECONDS = env.int("CUSTOMER_ACTION_SECONDS", 15 * 60)
-REVIEW_SECONDS = env.int("REVIEW_SECONDS", 5 * 24 * 60 * 60)  # below the 7 days that a card authorization holds
+REVIEW_SECONDS = env.int(
+    "REVIEW_SECONDS", 5 * 24 * 60 * 60
+)  # below the 7 days that a card authorization holds
 UNKNOWN_QUERY_SECONDS = env.list("UNKNOWN_QUERY_SECONDS", cast=int, default=[5, 60, 300, 3600])
 # Whether storefront webhooks may go to private addresses and plain http: a demo's own receiver lives there.
 WEBHOOK_ALLOW_PRIVATE = env.bool("WEBHOOK_ALLOW_PRIVATE", not PRODUCTION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,10 @@ class BackOfficeSite(UnfoldAdminSite):  # type: ignore[misc]
     site_header = "Countinghouse"
     index_title = "Dashboard"
     enable_nav_sidebar = True
+
+    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Callable[..., Any]:
+        """No page of the back office stays in a cache, whatever Django thinks of it."""
+        return super().admin_view(view)  # type: ignore[no-any-return]
 
     def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Answer the command search with what config.search finds now.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
-from django.utils.module_loading import autodiscover_modules
 
 
 class PaymentsConfig(AppConfig):
@@ -11,4 +12,4 @@ class PaymentsConfig(AppConfig):
     verbose_name = "Payments"
 
     def ready(self) -> None:
-        autodiscover_modules("checks")  # the models exist by now
+        import_module("payments.checks")  # registers; models must be loaded first

@@ -148,6 +148,14 @@ class ConflictError(PaymentError):
     status = 409
 
 
+class BusyError(ConflictError):
+    """Another worker has the object at this moment: the same request may be sent again."""
+
+    code = "busy"
+    title = "The object is being worked on"
+    retriable = True
+
+
 class AmountTooLargeError(InvalidRequestError):
     """More than is left to capture or refund."""
 

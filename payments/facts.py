@@ -39,6 +39,7 @@ class FactOutcome(StrEnum):
     APPLIED = "applied"
     NOOP = "noop"
     CONFLICT = "conflict"
+    NOT_YET = "not_yet"  # it fits nothing that we know of the payment: perhaps it came before what it follows
     UNKNOWN_PAYMENT = "unknown_payment"
 
 
@@ -210,8 +211,13 @@ def _after_refund(payment: Payment, operation: Operation, result: ChargeResult |
 
 def _withdraw_refund(payment: Payment, operation: Operation, *, was_settled: bool) -> None:
     ledger.post_refund_withdrawn(payment, operation.id, operation.money, was_settled=was_settled)
+    if operation.source == OperationSource.COMPENSATION:  # the order is undone, and we keep its money
+        payment.state = PaymentState.REQUIRES_REVIEW
+        payment.last_error = operation.error or {"code": "refund_failed", "message": "The refund failed."}
     save_totals(payment)
     record_event(payment, "refund.failed", refund=operation.describe())
+    if payment.state == PaymentState.REQUIRES_REVIEW:
+        record_event(payment, "payment.requires_review", operation=operation.describe())
 
 
 def book_refund(payment: Payment, operation: Operation) -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from payments import facts, idempotency, ids
 from payments.errors import (
     AmountTooLargeError,
+    BusyError,
     ConflictError,
     InvalidRequestError,
     NetworkError,
@@ -266,7 +267,7 @@ def cancel_order(order: Order, *, reason: str, actor: str) -> Order:
     waiting = order.sagas.filter(kind=CHECKOUT.kind, state=SagaState.WAITING).first()
     if waiting is not None:
         if not engine.compensate_run(waiting.pk, cause, find_recipe):
-            raise ConflictError(
+            raise BusyError(
                 f"Order {order.id} is being worked on at this moment; nothing was canceled. Try again."
             )
         return find_order(order.pk)
@@ -484,15 +485,7 @@ def _is_news(operation: Operation, fact: GatewayFact) -> bool:
 def _settle(payment: Payment, operation: Operation | None, fact: GatewayFact) -> FactOutcome:
     if operation is None:
         log.warning("gateway_fact_unfit", payment_id=payment.id, kind=fact.kind, status=fact.result.status)
-        facts.record_event(
-            payment,
-            "gateway.unfit_fact",
-            is_public=False,
-            actor="gateway",
-            kind=fact.kind,
-            status=fact.result.status,
-        )
-        return FactOutcome.CONFLICT
+        return FactOutcome.NOT_YET
     return facts.settle_operation(payment, operation, fact.result)
 
 
@@ -554,7 +547,7 @@ def compensate_saga(run_id: str, *, actor: str, reason: str) -> SagaRun:
             f"Saga {run_id} is {run.get_state_display()}: it cannot be walked back; nothing was changed."
         )
     if not engine.compensate_run(run_id, cause, find_recipe):
-        raise ConflictError(f"Saga {run_id} is being driven at this moment; nothing was changed.")
+        raise BusyError(f"Saga {run_id} is being driven at this moment; nothing was changed.")
     return SagaRun.objects.get(pk=run_id)
 
 

@@ -99,6 +99,8 @@ def _process(webhook: InboundWebhook) -> None:
             return
     if FactOutcome.UNKNOWN_PAYMENT in result.outcomes:
         _retry(webhook, InboundState.PARKED, error="the payment is not known here yet", result=result)
+    elif FactOutcome.NOT_YET in result.outcomes:
+        _retry(webhook, InboundState.PARKED, error="it fits nothing known of the payment yet", result=result)
     else:
         _finish(webhook, InboundState.PROCESSED if result.facts else InboundState.IGNORED, result=result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.utils.safestring import SafeString
 
 from fraud import services
 from fraud.admin.forms import ApproveForm, CaseListForm, RejectForm
-from fraud.cases import build_case, top_reasons
+from fraud.cases import Case, HistoryLine, build_case, top_reasons
 from fraud.lists import mask_email
 from fraud.models import Review, ReviewState
 from payments.admin.base import (
@@ -31,6 +32,7 @@ from payments.admin.base import (
     money,
     name_actor,
 )
+from payments.admin.words import tell_actor
 from payments.errors import PaymentError
 
 QUEUE = "admin:fraud_review_changelist"
@@ -140,6 +142,7 @@ class ReviewAdmin(BackOfficeAdmin):
     search_fields = ["id", "order__id", "order__reference", "order__customer_email", "payment__id"]
     search_help_text = "Search by order, reference, payment, e-mail"
     ordering = ["expires_at", "-score", "-amount", "id"]
+    empty_text = "No order waits for a decision. One comes here when a rule asks for a person."
     page_template = "admin/fraud/review/case.html"
     operator_actions = ACTIONS
 
@@ -179,7 +182,7 @@ class ReviewAdmin(BackOfficeAdmin):
     @column("Customer and card")
     def customer(self, review: Review) -> SafeString:
         both = name_customer(review), describe_card(review)
-        return format_html('{}<br><span class="fraud-quiet fraud-nowrap">{}</span>', *both)
+        return format_html('<div>{}<br><span class="fraud-quiet fraud-nowrap">{}</span></div>', *both)
 
     @column("Why")
     def reasons(self, review: Review) -> SafeString:
@@ -204,9 +207,13 @@ class ReviewAdmin(BackOfficeAdmin):
     # --- the case -------------------------------------------------------------------------------
 
     def page_context(self, request: HttpRequest, row: Review) -> dict[str, Any]:
+        case = build_case(row)
         return {
+            "title": f"Review of {row.order.reference}",
             "review": row,
-            "case": build_case(row),
+            "case": case,
+            "history": tell_history(case),
+            "decided_by": tell_actor(row.decided_by),
             "due": show_due(row),
             "customer": name_customer(row),
             "card": describe_card(row),
@@ -279,6 +286,12 @@ def show_due(review: Review, *, now: datetime | None = None) -> SafeString:
     urgency = "late" if left < timedelta(0) else "soon" if left < SOON else "fine"
     exact = f"Rejected by policy at {review.expires_at:%Y-%m-%d %H:%M} UTC"
     return format_html('<span class="fraud-due fraud-due-{}" title="{}">{}</span>', urgency, exact, words)
+
+
+def tell_history(case: Case) -> list[HistoryLine]:
+    """The lines with people's names; what the journal and the review both tell is told once."""
+    lines = {(line.what, line.at.replace(microsecond=0)): line for line in case.history}
+    return [replace(line, who=tell_actor(line.who)) for line in lines.values()]
 
 
 def name_customer(review: Review) -> str:

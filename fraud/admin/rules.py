@@ -19,7 +19,8 @@ from fraud.admin.forms import NewListEntryForm
 from fraud.decision import Status
 from fraud.models import Assessment, ListEntry, RuleConfig, Verdict
 from fraud.rules import KINDS
-from payments.admin.base import BackOfficeAdmin, column, name_actor, show_json
+from payments.admin.base import BackOfficeAdmin, age, column, link, name_actor, show_json
+from payments.admin.words import tell_actor
 
 
 @admin.register(RuleConfig)
@@ -76,7 +77,15 @@ class RuleConfigAdmin(ModelAdmin):  # type: ignore[misc]
 class ListEntryAdmin(ModelAdmin):  # type: ignore[misc]
     """Values come in the clear and are kept as keyed hashes; later only reason and expiry can change."""
 
-    list_display = ["value_masked", "kind", "list_badge", "reason", "expires_at", "created_by", "created_at"]
+    list_display = [
+        "value_masked",
+        "kind",
+        "list_badge",
+        "reason",
+        "expires_text",
+        "author_text",
+        "created_text",
+    ]
     list_filter = ["list", "kind", ("expires_at", admin.EmptyFieldListFilter)]
     search_fields = ["value_hash", "value_masked", "reason"]
     search_help_text = "Search by the whole value (it is hashed), its masked form, or the reason"
@@ -122,6 +131,18 @@ class ListEntryAdmin(ModelAdmin):  # type: ignore[misc]
             value_hash__in=services.possible_hashes(search_term)
         ), may_have_duplicates
 
+    @column("Ends", ordering="expires_at")
+    def expires_text(self, entry: ListEntry) -> SafeString | str:
+        return age(entry.expires_at) if entry.expires_at else "never"
+
+    @column("Made by", ordering="created_by")
+    def author_text(self, entry: ListEntry) -> str:
+        return tell_actor(entry.created_by)
+
+    @column("Made", ordering="created_at")
+    def created_text(self, entry: ListEntry) -> SafeString:
+        return age(entry.created_at)
+
     @column(
         "List",
         ordering="list",
@@ -151,7 +172,8 @@ class VerdictInline(TabularInline):  # type: ignore[misc]
 class AssessmentAdmin(BackOfficeAdmin):
     """Every screening, as it was."""
 
-    list_display = ["id", "order", "stage", "decision_badge", "score", "microseconds", "created_at"]
+    list_display = ["order_text", "stage_text", "decision_badge", "score", "took_text", "created_text"]
+    list_display_links = ["stage_text"]
     list_filter = ["decision", "stage", "created_at"]
     list_select_related = ["order"]
     search_fields = ["id", "order__id", "order__reference"]
@@ -166,6 +188,22 @@ class AssessmentAdmin(BackOfficeAdmin):
     )
     def decision_badge(self, assessment: Assessment) -> str:
         return str(assessment.get_decision_display())
+
+    @column("Order", ordering="order__reference")
+    def order_text(self, assessment: Assessment) -> SafeString:
+        return link("payments_order", assessment.order_id, assessment.order.reference)
+
+    @column("When", ordering="stage")
+    def stage_text(self, assessment: Assessment) -> str:
+        return f"{assessment.stage.capitalize()} the authorization"
+
+    @column("Took", ordering="microseconds")
+    def took_text(self, assessment: Assessment) -> str:
+        return f"{assessment.microseconds / 1000:.1f} ms"
+
+    @column("Screened", ordering="id")
+    def created_text(self, assessment: Assessment) -> SafeString:
+        return age(assessment.created_at)
 
     @column("Facts as they were")
     def facts(self, assessment: Assessment) -> SafeString:

@@ -1,4 +1,4 @@
-"""The rules that are built in, and their typed parameters. Plain Python."""
+"""The rules that are built in, and their typed parameters, in plain Python."""
 
 from fraud.rules.builtin import KINDS, Finding, Hit, Miss, RuleKind
 from fraud.rules.parameters import ParameterError, Parameters, VelocityParameters

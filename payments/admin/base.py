@@ -15,6 +15,7 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 
 from payments import idempotency
@@ -144,6 +145,7 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
     list_fullwidth = True
     list_filter_submit = False
     list_before_template = "admin/payments/tabs.html"
+    empty_text = "Nothing has come here yet."  # what an unfiltered list without rows says
     page_template = ""  # a page of our own instead of the theme's read-only form
     operator_actions: Sequence[OperatorAction] = ()
 
@@ -167,7 +169,8 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        response: HttpResponse = super().changelist_view(request, extra_context)
+        context = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+        response: HttpResponse = super().changelist_view(request, context)
         if isinstance(response, TemplateResponse) and response.context_data:
             changelist = response.context_data.get("cl")
             response.context_data["tabs"] = _list_tabs(changelist) if changelist else []

@@ -166,6 +166,7 @@ class OrderAdmin(BackOfficeAdmin):
     search_fields = ["id"]
     search_help_text = SEARCH_HELP
     ordering = ["-id"]
+    empty_text = "Every order has come to its end. The tab “All” shows them."
     page_template = "admin/payments/order/page.html"
     operator_actions = ACTIONS
 
@@ -240,6 +241,7 @@ class OrderAdmin(BackOfficeAdmin):
             "amount": money(row.amount, row.currency),
             "sums": list_sums(payment),
             "sum_line": tell_sums(payment),
+            "stuck": list(row.sagas.stuck()) if request.user.has_perm("payments.view_sagarun") else [],
             "timeline": build_timeline(row, payment),
             "kinds": KINDS,
             "panels": render_panels(row, request),

@@ -35,6 +35,7 @@ from payments.sagas.registry import find_recipe
 
 LONG = timedelta(minutes=10)  # a saga that neither waits nor is stuck is through within seconds
 SHOWN = 300
+ENDED = (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FORCED)
 
 
 def needs_attention() -> Q:
@@ -130,6 +131,7 @@ class SagaRunAdmin(BackOfficeAdmin):
         "age_text",
     ]
     list_display_links = ["kind_text"]
+    empty_text = "No saga waits for a person: every one moves by itself."
     list_filter = [SagaView, "kind", "state", ("created_at", admin.DateFieldListFilter)]
     search_fields = ["=id", "=subject", "=order__id", "=order__reference"]
     search_help_text = "Search by saga, order or reference"
@@ -182,15 +184,15 @@ class SagaRunAdmin(BackOfficeAdmin):
         return [
             ("Saga", row.pk),
             ("Order", self.order_text(row)),
-            ("About", row.subject),
+            *([("About", row.subject)] if row.subject != row.order_id else []),
             ("Step", self.step_text(row)),
-            ("Money at risk", tell_risk(row)),
             ("Tries of this step", row.attempts),
             ("Begun", age(row.created_at)),
             ("Last change", age(row.updated_at)),
             ("Next wake", self.next_wake(row)),
             ("Deadline", age(row.deadline_at)),
             ("Driven by", row.lease_owner or "nobody now"),
+            *([("Last error", tell_error(row))] if row.state in ENDED and row.last_error else []),
             ("Recipe", f"{row.kind}, version {row.definition_version}"),
         ]
 
@@ -200,6 +202,8 @@ class SagaRunAdmin(BackOfficeAdmin):
         return {
             "title": f"{row.kind.capitalize()} of {row.order.reference if row.order else row.subject}",
             "badges": [self.state_text(row)],
+            "risk": tell_risk(row),
+            "way_on": WAYS_ON.get(SagaState(row.state), ""),
             "steps": list_steps(row, effects),
             "effects": effects,
             "diary": [
@@ -212,8 +216,8 @@ class SagaRunAdmin(BackOfficeAdmin):
                 }
                 for line in diary
             ],
-            "error": tell_error(row),
-            "error_code": (row.last_error or {}).get("code", ""),
+            "trouble": "" if row.state in ENDED else tell_error(row),
+            "trouble_code": (row.last_error or {}).get("code", ""),
         }
 
 
@@ -230,18 +234,33 @@ SAGA_TONES = {
 }
 
 
+# What a person does about it; the on-call guide says more.
+WAYS_ON = {
+    SagaState.FAILED_COMPENSATION: "Something that it had done could not be undone. Repair the cause, then press "
+    "Retry: it asks the gateway what became of the last try and goes on from there. Nothing is done twice.",
+    SagaState.QUARANTINED: "It was stopped because going on could cost money. Compare both sides on the operation's "
+    "page. Retry goes on from this step; Compensate now gives back what is held or taken.",
+}
+
+
 def tell_risk(run: SagaRun) -> str:
     """What is held or taken and not settled while the saga is not through; nothing once it has ended well."""
     if run.order is None or run.state == SagaState.COMPLETED:
         return "–"
     payment: Payment = run.order.payment
-    minor = money_at_risk(payment)
+    minor = money_at_risk(run.kind, payment)
     return money(minor, payment.currency) if minor else "–"
 
 
-def money_at_risk(payment: Payment) -> int:
-    """Minor units captured and not given back; before a capture, what is held on the customer's card."""
-    return payment.net - payment.refund_pending if payment.captured else payment.authorized
+def money_at_risk(kind: str, payment: Payment) -> int:
+    """Minor units that are in the wrong place while a saga of this kind does not get on.
+
+    Of a refund that is what is on its way back; else what is captured, and before a capture what is held on
+    the customer's card. What a walk back could not refund is still ours, so a pending refund takes nothing off.
+    """
+    if kind == "refund":
+        return payment.refund_pending
+    return payment.net if payment.captured else payment.authorized
 
 
 def tell_error(run: SagaRun) -> str:
@@ -264,11 +283,7 @@ def list_steps(run: SagaRun, effects: list[Any]) -> list[dict[str, str]]:
 def _describe_step(name: str, run: SagaRun, effects: list[Any]) -> dict[str, str]:
     done = [effect for effect in effects if effect.direction == "do"]
     undone = [effect for effect in effects if effect.direction == "undo"]
-    is_now = name == run.step and run.state not in (
-        SagaState.COMPLETED,
-        SagaState.COMPENSATED,
-        SagaState.FORCED,
-    )
+    is_now = name == run.step and run.state not in ENDED
     return {
         "name": name.replace("_", " "),
         "now": "now" if is_now else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -43,7 +43,6 @@ _EVENTS = {
     "payment.requires_review": "The gateway's answer does not fit: held for a person",
     "payment.capture_failed": "Capture failed",
     "operation.asked": "The gateway was asked what became of an operation",
-    "gateway.unfit_fact": "The gateway told of something that does not fit this payment",
 }
 _DIARY = {
     "intent": "about to act",
@@ -207,7 +206,7 @@ def explain_diary(line: SagaEvent) -> str:
     if signal := detail.get("signal"):
         parts.append(f"for {signal}")
     if "seconds" in detail:
-        parts.append(f"after {float(detail['seconds']):g} s")
+        parts.append(f"in {describe_span(timedelta(seconds=float(detail['seconds'])))}")
     if "decision" in detail:
         parts.append(f"{detail['decision']}, {detail.get('score', 0)} points")
     parts += [f"{name}: {detail[name]}" for name in ("reason", "outcome", "why") if detail.get(name)]

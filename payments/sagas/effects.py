@@ -106,7 +106,13 @@ class GatewayEffect:
         return self.send(get_gateway(operation.account), operation, context)
 
     def ask(self, context: Context) -> Answer:
-        return fetch_operation(self._operation(context))
+        operation = self._operation(context)
+        try:
+            return fetch_operation(operation)
+        except InvalidRequestError as error:  # the question is refused, which says nothing of the operation
+            raise GatewayTimeoutError(
+                f"the gateway does not say what became of {operation.id}: {error}"
+            ) from error
 
     def record(self, context: Context, answer: Answer) -> Result:
         """Settle the operation through the one function for facts, then say how the saga goes on."""
@@ -164,10 +170,8 @@ class GatewayEffect:
         if not (surely_not_sent and not context.was_asked):
             self._doubt(operation)
         if context.attempts >= FORWARD_TRIES and not context.is_undoing and error.retriable:
-            self._doubt(operation)
-            return Fail(
-                error, Outcome.UNKNOWN
-            )  # asked on the way back, or by an operator where there is none
+            self._doubt(operation)  # asked for on the way back, or by an operator where there is no way back
+            return Fail(error, Outcome.UNKNOWN)
         return _ask_later(context, error, in_doubt=operation.state == OperationState.UNKNOWN)
 
     def _doubt(self, operation: Operation) -> None:

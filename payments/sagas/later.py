@@ -18,10 +18,12 @@ def say_canceled(context: Context) -> None:
 
 
 def say_not_done(context: Context, cause: dict[str, Any]) -> None:
-    """The order stays as it was; the payment says why."""
+    """The payment says why. What was captured stays captured, and a refund is somebody's decision."""
     context.payment.last_error = {name: cause.get(name) for name in ("code", "message")}
     context.payment.save(update_fields=["last_error"])
     facts.record_event(context.payment, "payment.operation_failed", is_public=False)
+    if context.payment.captured:
+        say_paid(context)
 
 
 CAPTURE = Recipe(

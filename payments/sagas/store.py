@@ -177,15 +177,19 @@ def wake_run(run_id: str) -> None:
 
 
 def reopen_run(run_id: str, *, state: str, diary: str, detail: dict[str, Any]) -> bool:
-    """An operator takes a stuck run up again: due at once, with a fresh budget of tries."""
+    """An operator takes a stuck run up again, with a fresh budget of tries.
+
+    It is due only after a lease's time: whoever reopens it drives it, and no sweeper comes between.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
-            "WITH reopened AS (UPDATE payments_sagarun SET state = %s, attempts = 0, wake_at = now(), "
-            "lease_expires_at = NULL, epoch = epoch + 1, updated_at = now() "
+            "WITH reopened AS (UPDATE payments_sagarun SET state = %s, attempts = 0, "
+            "wake_at = now() + make_interval(secs => %s::float), lease_expires_at = NULL, epoch = epoch + 1, "
+            "updated_at = now() "
             "WHERE id = %s AND state IN ('FAILED_COMPENSATION', 'QUARANTINED') RETURNING id, step) "
             "INSERT INTO payments_sagaevent (run_id, at, kind, step, detail) "
             "SELECT id, clock_timestamp(), %s, step, %s FROM reopened",
-            [state, run_id, diary, _json(detail)],
+            [state, settings.SAGA_LEASE_SECONDS, run_id, diary, _json(detail)],
         )
         return int(cursor.rowcount) == 1
 

@@ -15,13 +15,30 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from payments.admin.base import Action, ActionForm, BackOfficeAdmin, OperatorAction, TabFilter
-from payments.admin.words import age, column, link, money, state_badge
+from payments.admin.words import age, column, link, money, state_badge, tell_actor
 from reconciliation import services
 from reconciliation.admin.export import iter_csv
 from reconciliation.kinds import DiscrepancyType
 from reconciliation.models import Discrepancy, DiscrepancyQuerySet, DiscrepancyState, ReasonCode
 
 STATE_TONES = {"open": "warning", "assigned": "info", "resolved": "success", "closed": "success"}
+
+
+# What is wrong, and what finance does about it.
+STORIES = {
+    DiscrepancyType.MISSING_INTERNAL: "The gateway reports a movement of money that our books do not have: a webhook "
+    "was missed, or it was made at the gateway by hand. Replay the webhook, and it closes by itself.",
+    DiscrepancyType.MISSING_GATEWAY: "Our books have a movement of money that no report of the gateway lists. Look "
+    "for it at the gateway; when a later report lists it, this closes by itself.",
+    DiscrepancyType.CURRENCY_MISMATCH: "Both sides have it, in different currencies. Ask the gateway which is right.",
+    DiscrepancyType.AMOUNT_MISMATCH: "Both sides have it, with different amounts. Compare the operations with the "
+    "rows of the report below.",
+    DiscrepancyType.STATUS_MISMATCH: "Both sides have it, and disagree about what became of it.",
+    DiscrepancyType.DUPLICATE_INTERNAL: "Our books have it more than once, the gateway only once.",
+    DiscrepancyType.DUPLICATE_GATEWAY: "The gateway lists it more than once: the customer may have been charged "
+    "twice. Refund one of them at the gateway when it is so.",
+    DiscrepancyType.UNKNOWN_ROW_TYPE: "The report has a kind of row that nobody here has a rule for.",
+}
 
 
 class WorkFilter(TabFilter):
@@ -106,6 +123,7 @@ class DiscrepancyAdmin(BackOfficeAdmin):
     search_fields = ("id", "key", "order__reference", "order__id", "payment__id")
     search_help_text = "Any id or reference, of ours or the gateway's"
     ordering = ("first_seen", "id")
+    empty_text = "Nothing is open: both sides agree, or their difference is explained."
     page_template = "admin/reconciliation/discrepancy/page.html"
     operator_actions = (
         OperatorAction(
@@ -117,10 +135,33 @@ class DiscrepancyAdmin(BackOfficeAdmin):
             form=ResolveForm,
             why_not=refuse_settled,
         ),
-        OperatorAction("assign", "Assign to me", "assign_discrepancy", assign_to_me, why_not=refuse_settled),
-        OperatorAction("release", "Give back", "assign_discrepancy", give_back, why_not=refuse_free),
         OperatorAction(
-            "reopen", "Open again", "resolve_discrepancy", reopen, form=ReopenForm, why_not=refuse_unresolved
+            "assign",
+            "Assign to me",
+            "assign_discrepancy",
+            assign_to_me,
+            explanation="It moves to your list, and the others see that you have it.",
+            tone="default",
+            why_not=refuse_settled,
+        ),
+        OperatorAction(
+            "release",
+            "Give back",
+            "assign_discrepancy",
+            give_back,
+            explanation="It is nobody's again.",
+            tone="default",
+            why_not=refuse_free,
+        ),
+        OperatorAction(
+            "reopen",
+            "Open again",
+            "resolve_discrepancy",
+            reopen,
+            explanation="It goes back to the open ones.",
+            form=ReopenForm,
+            tone="default",
+            why_not=refuse_unresolved,
         ),
     )
 
@@ -165,9 +206,7 @@ class DiscrepancyAdmin(BackOfficeAdmin):
     def list_facts(self, row: Discrepancy) -> list[tuple[str, Any]]:
         order = link("payments_order", row.order_id, row.order.reference) if row.order else "–"
         return [
-            ("Kind", row.get_kind_display()),
-            ("State", self.status(row)),
-            ("At stake", self.stake(row)),
+            ("Reference", row.key),
             ("Found", self.found(row)),
             ("Account", row.account),
             ("Order", order),
@@ -177,6 +216,10 @@ class DiscrepancyAdmin(BackOfficeAdmin):
 
     def page_context(self, request: HttpRequest, row: Discrepancy) -> dict[str, Any]:
         return {
+            "title": row.get_kind_display(),
+            "badges": [self.status(row)],
+            "amount": self.stake(row),
+            "story": STORIES[DiscrepancyType(row.kind)],
             "sides": compare_sides(row),
             "operations": [
                 {**part, "amount": money(part["amount"], part["currency"])}
@@ -187,7 +230,7 @@ class DiscrepancyAdmin(BackOfficeAdmin):
                 (link("reconciliation_run", seen.run_id, seen.run), age(seen.seen_at))
                 for seen in row.sightings.select_related("run__account")[:20]
             ],
-            "history": [(event, age(event.at)) for event in row.events.all()[:50]],
+            "history": [(event, age(event.at), tell_actor(event.actor)) for event in row.events.all()[:50]],
         }
 
     # --- the export -----------------------------------------------------------------------------------------
@@ -209,14 +252,18 @@ def _list_end(item: Discrepancy) -> list[tuple[str, Any]]:
     """How it was settled, when it was."""
     if item.state == DiscrepancyState.RESOLVED:
         reason = f"{item.get_reason_display()}. {item.note}".strip()
-        return [("Resolved by", item.resolved_by), ("Resolved", age(item.resolved_at)), ("Reason", reason)]
+        return [
+            ("Resolved by", tell_actor(item.resolved_by)),
+            ("Resolved", age(item.resolved_at)),
+            ("Reason", reason),
+        ]
     if item.state == DiscrepancyState.CLOSED:
         return [("Closed by itself", age(item.closed_at)), ("Because", item.get_closed_cause_display())]
     return []
 
 
 def list_kind_tabs(request: HttpRequest) -> list[dict[str, Any]]:
-    """One per kind, with the number of open ones; the other filters stay as they are."""
+    """One per kind that has open ones, with their number; the other filters stay as they are."""
     counts = dict(Discrepancy.objects.unsettled().values_list("kind").annotate(Count("id")).order_by("kind"))
     query = request.GET.copy()
     chosen = query.pop("kind__exact", [""])[0]
@@ -225,6 +272,8 @@ def list_kind_tabs(request: HttpRequest) -> list[dict[str, Any]]:
     tabs += [(kind.value, kind.label, counts.get(kind.value, 0)) for kind in DiscrepancyType]
     shown = []
     for kind, label, count in tabs:
+        if kind and not count and kind != chosen:
+            continue
         if kind:
             query["kind__exact"] = kind
         shown.append({"label": label, "count": count, "query": query.urlencode(), "on": kind == chosen})

@@ -42,8 +42,9 @@ def run_again(run: Run, wish: Action) -> str:
 
 @admin.register(Run)
 class RunAdmin(BackOfficeAdmin):
-    list_display = ("day", "account", "status", "result", "found", "expected", "took", "requested_by")
-    list_display_links = ("day", "account")
+    list_display = ("day_text", "account", "status", "result", "found", "expected", "took", "requested_by")
+    list_display_links = ("day_text", "account")
+    empty_text = "No report was reconciled yet. It runs every night; “Run now” does not wait for it."
     list_filter = ("state", "account", "trigger")
     list_select_related = ("account", "file")
     list_before_template = "admin/reconciliation/run/start.html"
@@ -72,6 +73,10 @@ class RunAdmin(BackOfficeAdmin):
             "can_upload": self.allows(request, "upload_report"),
         }
         return super().changelist_view(request, {**context, **(extra_context or {})})
+
+    @column("Day", ordering="day")
+    def day_text(self, run: Run) -> str:
+        return f"{run.day:%-d %b %Y}"
 
     @column("State", ordering="state")
     def status(self, run: Run) -> SafeString:

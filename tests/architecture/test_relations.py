@@ -51,7 +51,17 @@ def test_the_floor_has_tables_and_each_neighbour_points_at_it() -> None:
 
 
 def test_no_row_of_money_is_deleted_by_a_cascade() -> None:
-    kept = {"Order", "Payment", "Attempt", "Operation", "Event", "LedgerEntry", "Posting", "SagaRun", "SagaEffect"}
+    kept = {
+        "Order",
+        "Payment",
+        "Attempt",
+        "Operation",
+        "Event",
+        "LedgerEntry",
+        "Posting",
+        "SagaRun",
+        "SagaEffect",
+    }
     cascading = [
         f"{model._meta.label}.{field.name}"
         for model in own_models()

@@ -22,11 +22,14 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from pytest_django import Settings
 
-from config import demo_access, embedded
+from config import demo_access, demo_receiver, embedded
 from config.management.commands import demo
 from payments.models import ApiKey
+from webhooks.endpoints import rotate_secret, switch_off_endpoint
+from webhooks.models import Endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
+RECEIVER_LOG = Path(".local", "log", "receiver.log")
 NOT_CODE = shutil.ignore_patterns(".venv", ".local", ".git", ".*_cache", ".hypothesis", "__pycache__", ".env")
 
 
@@ -102,6 +105,34 @@ def test_a_key_that_the_database_does_not_know_is_replaced(local: Path) -> None:
     new = grant(local).api_key
     assert new != old
     assert ApiKey.objects.is_valid(new)
+
+
+# --- the shop's webhook endpoint ----------------------------------------------------------------------------
+def move_receiver(port: int) -> list[str]:
+    return demo_access.endpoint_secrets(f"http://127.0.0.1:{port}{demo_receiver.PATH}")
+
+
+@pytest.mark.django_db
+def test_the_endpoint_moves_with_the_receiver_and_keeps_its_secret(local: Path) -> None:
+    assert move_receiver(4001) == move_receiver(4002)
+    endpoint = Endpoint.objects.get()
+    assert endpoint.client.name == demo_access.CLIENT
+    assert ":4002/" in endpoint.url
+
+
+@pytest.mark.django_db
+def test_while_a_secret_is_rotated_the_receiver_knows_both(local: Path) -> None:
+    [old] = move_receiver(4001)
+    new = rotate_secret(Endpoint.objects.get())
+    assert move_receiver(4001) == [new, old]
+
+
+@pytest.mark.django_db
+def test_an_endpoint_that_was_switched_off_stays_so(local: Path) -> None:
+    move_receiver(4001)
+    switch_off_endpoint(Endpoint.objects.get(), actor="user:integrator")
+    move_receiver(4002)
+    assert not Endpoint.objects.get().is_enabled
 
 
 # --- all of it ----------------------------------------------------------------------------------------------
@@ -180,6 +211,7 @@ def test_the_demo_serves_ends_on_sigterm_and_survives_kill_9(checkout: Path) -> 
     with urllib.request.urlopen(f"{access['url']}/admin/login/", timeout=30) as page:
         assert page.status == 200
     assert place_order(access)["state"] == "paid"
+    wait_for(lambda: " order.paid " in (checkout / RECEIVER_LOG).read_text(), first, checkout)
     first.kill()
     first.wait()
     wait_until_gone(checkout)

@@ -16,7 +16,11 @@ from tests.factories.payments import GatewayAccountFactory, GatewaySecretFactory
 
 def find(*databases: str) -> list[str]:
     """The ids of what our checks found."""
-    return [message.id for message in run_checks(databases=databases or None) if message.id.startswith("payments.")]
+    return [
+        message.id
+        for message in run_checks(databases=databases or None)
+        if message.id.startswith("payments.")
+    ]
 
 
 class TestBackends:
@@ -67,7 +71,9 @@ class TestRecipes:
     def test_a_deploy_that_drops_one_still_in_use_is_refused(self, state: str) -> None:
         SagaRunFactory(definition_version=99, state=state)
         assert find("default") == ["payments.E002"]
-        with pytest.raises(SystemCheckError, match="checkout version 99 is not deployed, and 1 runs still use it"):
+        with pytest.raises(
+            SystemCheckError, match="checkout version 99 is not deployed, and 1 runs still use it"
+        ):
             call_command("check", databases=["default"])
 
     @pytest.mark.parametrize("state", TERMINAL_STATES)

@@ -26,6 +26,7 @@ RETRIABLE = {
     "NetworkError",
     "GatewayUnavailableError",
     "RateLimitedError",
+    "BusyError",
     "ReportNotReadyError",
     "IdempotencyInFlightError",
 }

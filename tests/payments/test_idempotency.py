@@ -12,6 +12,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from payments import idempotency, services
+from payments.api.replay import Answer
+from payments.api.replay import _run as run_call
 from payments.errors import (
     IdempotencyConflictError,
     IdempotencyExpiredError,
@@ -165,6 +167,19 @@ class TestAttach:
         held = claim()
         attach(held, "ord_1")
         attach(held, "ord_1")
+
+    def test_being_overtaken_is_not_kept_as_the_answer(self) -> None:
+        slow = claim()
+        kill_first_request()
+        attach(claim(), "ord_of_the_successor")
+
+        def work() -> Answer:
+            attach(slow, "ord_of_the_slow_one")
+            raise AssertionError("it was overtaken")
+
+        with pytest.raises(IdempotencyInFlightError):
+            run_call(slow, work)
+        assert IdempotencyKey.objects.get().completed_at is None
 
     def test_a_slow_refund_beside_its_successor_refunds_once(
         self, place: Callable[..., Order], gateway: FakeGateway

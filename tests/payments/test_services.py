@@ -20,6 +20,7 @@ from payments.gateways.base import ChargeStatus
 from payments.models import ApiClient, GatewayAccount, Operation, Order, Payment, SagaRun, StockItem
 from payments.money import Money
 from payments.proof import prove_ledger
+from payments.sagas import engine
 from payments.screening import Decision, Stage
 from tests.factories.payments import ApiClientFactory
 from tests.fakes import FakeGateway, ScriptedScreener
@@ -334,6 +335,23 @@ class TestOperators:
             services.retry_saga(run.pk, actor="user:oncall", reason="")
         with pytest.raises(ConflictError, match="cannot be walked back"):
             services.compensate_saga(run.pk, actor="user:oncall", reason="")
+
+    def test_no_sweeper_goes_forward_between_the_wish_to_walk_back_and_the_walk(
+        self, place: Place, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        order = place(payment_method="pm_3ds")
+        SagaRun.objects.update(state="QUARANTINED", waiting_for="")
+        [reference] = gateway.needs_action
+        gateway.authenticate(reference, 12950)
+        walk_back = engine.compensate_run
+
+        def sweeper_comes_first(*args: Any) -> bool:
+            assert services.sweep_sagas() == 0
+            return walk_back(*args)
+
+        monkeypatch.setattr(engine, "compensate_run", sweeper_comes_first)
+        services.compensate_saga(order.sagas.get().pk, actor="user:oncall", reason="customer called")
+        assert (gateway.captured, gateway.orphans()) == ({}, set())
 
     def test_a_waiting_saga_is_walked_back(self, place: Place, gateway: FakeGateway) -> None:
         order = place(payment_method="pm_3ds")

@@ -1,30 +1,42 @@
-"""What the pages of webhooks share: the theme's read-only page of a row, with its buttons above."""
+"""What the pages of webhooks share: the facts of a row in words, its buttons, and what is long, folded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib import messages
+from django.contrib.admin.utils import label_for_field, lookup_field
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.text import capfirst
 
-from payments.admin.base import ActionForm, BackOfficeAdmin, OperatorAction
+from payments.admin.base import ActionForm, BackOfficeAdmin, Fact, OperatorAction, age
 
 
 class WebhookAdmin(BackOfficeAdmin):
-    """Every field read-only; every `OperatorAction` a button that POSTs."""
+    """`facts` and `folded` name fields of the model or columns of the admin."""
 
-    change_form_outer_before_template = "admin/webhooks/buttons.html"
+    page_template = "admin/webhooks/page.html"
+    facts: Sequence[str] = ()
+    folded: Sequence[str] = ()
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.find_row(request, object_id)
-        context = {"buttons": self.list_buttons(request, row), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
+    def list_facts(self, row: Any) -> list[Fact]:
+        return [self._tell(row, name) for name in self.facts]
+
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {"folded": [self._tell(row, name) for name in self.folded]}
+
+    def _tell(self, row: Any, name: str) -> Fact:
+        field, _, value = lookup_field(name, row, self)
+        if field is not None and field.choices:
+            value = getattr(row, f"get_{name}_display")()
+        elif isinstance(value, datetime):
+            value = age(value)
+        elif isinstance(value, bool):
+            value = "yes" if value else "no"
+        label = capfirst(str(label_for_field(name, self.model, self)))
+        return label, "–" if value in (None, "") else value
 
     def refuse_form(
         self, request: HttpRequest, row: Any, action: OperatorAction, form: ActionForm

@@ -7,10 +7,10 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from payments.admin.base import Action, OperatorAction, column, link, show_json
+from payments.admin.base import Action, OperatorAction, age, column, link, show_json, state_badge
 from webhooks import endpoints, outbound
 from webhooks.admin.base import WebhookAdmin
 from webhooks.models import Delivery, DeliveryState
@@ -30,7 +30,13 @@ def resend_one(delivery: Delivery, action: Action) -> str:
     return f"{delivery.pk} is on its way again."
 
 
-RESEND = OperatorAction("resend", "Resend", "resend_delivery", resend_one)
+RESEND = OperatorAction(
+    "resend",
+    "Resend",
+    "resend_delivery",
+    resend_one,
+    explanation="The same message with the same id is sent again; the storefront knows it by that id.",
+)
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -58,40 +64,56 @@ class StateFilter(admin.SimpleListFilter):
 class DeliveryAdmin(WebhookAdmin):
     list_display = (
         "type_text",
-        "endpoint",
         "status",
-        "attempts",
-        "last_status",
-        "last_error",
-        "next_try_at",
+        "error_text",
         "order_link",
+        "attempts",
+        "next_text",
+        "created_text",
+        "endpoint",
     )
+    empty_text = "Every storefront has what was sent to it. What has not arrived shows here."
     list_filter = (StateFilter, "endpoint__client", ("created_at", admin.DateFieldListFilter))
     list_select_related = ("endpoint", "event", "event__order")
     search_fields = ("id", "event__id", "event__order__id", "event__order__reference", "endpoint__url")
     operator_actions = (RESEND,)
-    fields = readonly_fields = (
-        "id",
+    facts = (
         "type_text",
-        "endpoint",
         "order_link",
-        "status",
+        "endpoint",
+        "id",
         "attempts",
-        "next_try_at",
-        "last_error",
+        "next_text",
         "created_at",
         "delivered_at",
-        "body_text",
         "tries_text",
     )
+    folded = ("body_text",)
 
     @column("Event")
     def type_text(self, delivery: Delivery) -> str:
         return delivery.event_type
 
-    @column("State", ordering="state", label=STATE_COLOURS)
-    def status(self, delivery: Delivery) -> tuple[str, str]:
-        return delivery.state, delivery.get_state_display()
+    @column("State", ordering="state")
+    def status(self, delivery: Delivery) -> SafeString:
+        return state_badge(delivery.get_state_display(), STATE_COLOURS[delivery.state])
+
+    @column("Last answer")
+    def error_text(self, delivery: Delivery) -> SafeString:
+        words = delivery.last_error or (f"answered {delivery.last_status}" if delivery.last_status else "–")
+        return format_html('<span class="bo-clip" title="{0}">{0}</span>', words)
+
+    @column("Next try", ordering="next_try_at")
+    def next_text(self, delivery: Delivery) -> SafeString:
+        return age(delivery.next_try_at) if delivery.state == DeliveryState.PENDING else SafeString("none")
+
+    @column("Made", ordering="created_at")
+    def created_text(self, delivery: Delivery) -> SafeString:
+        return age(delivery.created_at)
+
+    def page_context(self, request: HttpRequest, row: Delivery) -> dict[str, Any]:
+        error = row.last_error if row.state != DeliveryState.DELIVERED else ""
+        return {**super().page_context(request, row), "badges": [self.status(row)], "trouble": error}
 
     @column("Order")
     def order_link(self, delivery: Delivery) -> SafeString | str:

@@ -10,9 +10,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from payments.admin.base import Action, OperatorAction, column, describe_span
+from payments.admin.base import Action, OperatorAction, age, column, describe_span, state_badge
 from payments.errors import PaymentError
 from payments.models import ApiClient
 from webhooks import endpoints
@@ -60,25 +61,48 @@ def explain_enabled(endpoint: Endpoint) -> str:
 
 
 ACTIONS = (
-    OperatorAction("send_test", "Send a test message", "test_endpoint", send_test, why_not=explain_disabled),
-    OperatorAction("enable", "Enable", "enable_endpoint", enable, why_not=explain_enabled),
-    OperatorAction("disable", "Disable", "enable_endpoint", disable, why_not=explain_disabled),
+    OperatorAction(
+        "send_test",
+        "Send a test message",
+        "test_endpoint",
+        send_test,
+        explanation="A signed endpoint.test event; its answer shows under the deliveries.",
+        why_not=explain_disabled,
+    ),
+    OperatorAction(
+        "enable",
+        "Enable",
+        "enable_endpoint",
+        enable,
+        explanation="Events are sent there again from now on.",
+        why_not=explain_enabled,
+    ),
+    OperatorAction(
+        "disable",
+        "Disable",
+        "enable_endpoint",
+        disable,
+        explanation="Nothing is sent there any more, and what is on its way is given up.",
+        tone="danger",
+        why_not=explain_disabled,
+    ),
 )
 
 
 @admin.register(Endpoint)
 class EndpointAdmin(WebhookAdmin):
-    list_display = ("url", "client", "status", "types_text", "failing", "created_at")
+    list_display = ("url", "client", "status", "types_text", "failing", "created_text")
+    empty_text = (
+        "No storefront has told where its webhooks go. Add an endpoint, and its secret is shown once."
+    )
     list_filter = ("is_enabled", "client")
     list_select_related = ("client",)
     search_fields = ("id", "url", "client__name")
     operator_actions = ACTIONS
-    fields = readonly_fields = (
-        "id",
+    facts = (
         "client",
-        "url",
         "description",
-        "status",
+        "id",
         "disabled_reason",
         "types_text",
         "failing",
@@ -107,15 +131,13 @@ class EndpointAdmin(WebhookAdmin):
             request, "admin/webhooks/endpoint/add.html", title="New webhook endpoint", context={"form": form}
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        context = {"can_rotate": self.allows(request, "rotate_endpoint"), **(extra_context or {})}
-        return super().change_view(request, object_id, form_url, context)
+    def page_context(self, request: HttpRequest, row: Endpoint) -> dict[str, Any]:
+        context = {
+            "title": row.url,
+            "badges": [self.status(row)],
+            "can_rotate": self.allows(request, "rotate_endpoint"),
+        }
+        return {**super().page_context(request, row), **context}
 
     # --- the secret ---------------------------------------------------------------------------------------
 
@@ -142,9 +164,13 @@ class EndpointAdmin(WebhookAdmin):
 
     # --- columns ----------------------------------------------------------------------------------------
 
-    @column("State", ordering="is_enabled", label={"enabled": "success", "disabled": "danger"})
-    def status(self, endpoint: Endpoint) -> tuple[str, str]:
-        return ("enabled", "Enabled") if endpoint.is_enabled else ("disabled", "Disabled")
+    @column("State", ordering="is_enabled")
+    def status(self, endpoint: Endpoint) -> SafeString:
+        return state_badge("Enabled", "success") if endpoint.is_enabled else state_badge("Disabled", "danger")
+
+    @column("Made", ordering="created_at")
+    def created_text(self, endpoint: Endpoint) -> SafeString:
+        return age(endpoint.created_at)
 
     @column("Event types")
     def types_text(self, endpoint: Endpoint) -> str:

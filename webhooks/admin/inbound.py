@@ -12,10 +12,20 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from payments.admin.base import Action, OperatorAction, column, describe_span, link, name_actor, show_json
+from payments.admin.base import (
+    Action,
+    OperatorAction,
+    age,
+    column,
+    describe_span,
+    link,
+    name_actor,
+    show_json,
+    state_badge,
+)
 from payments.errors import ConflictError
 from webhooks import processing
 from webhooks.admin.base import WebhookAdmin
@@ -28,7 +38,7 @@ STATE_COLOURS: dict[str, str] = {
     InboundState.FAILED: "danger",
     InboundState.QUARANTINED: "danger",
     InboundState.PROCESSED: "success",
-    InboundState.IGNORED: "",
+    InboundState.IGNORED: "default",
 }
 UNFINISHED = (InboundState.RECEIVED, InboundState.PARKED, InboundState.FAILED, InboundState.QUARANTINED)
 REPLAY_DAYS = 7
@@ -77,16 +87,16 @@ class InboxFilter(admin.SimpleListFilter):
 @admin.register(InboundWebhook)
 class InboundWebhookAdmin(WebhookAdmin):
     list_display = (
-        "event_id",
-        "event_type",
-        "gateway",
+        "event_text",
         "status",
-        "lag_text",
-        "attempts",
-        "next_try_at",
+        "why_text",
         "order_link",
-        "received_at",
+        "attempts",
+        "next_text",
+        "received_text",
+        "gateway",
     )
+    empty_text = "Every webhook of the gateways is applied. A new one shows here until it is."
     list_filter = (InboxFilter, "account", "event_type", "source", ("received_at", admin.DateFieldListFilter))
     list_select_related = ("account", "order")
     list_before_template = "admin/webhooks/inbound/tabs.html"
@@ -94,18 +104,17 @@ class InboundWebhookAdmin(WebhookAdmin):
     search_help_text = "Search by event, payment reference, order"
     actions = ("replay_selected",)
     operator_actions = (REPLAY,)
-    fields = readonly_fields = (
-        "id",
+    facts = (
+        "what_it_did",
+        "order_link",
+        "gateway",
         "event_type",
         "event_id",
-        "gateway",
-        "status",
-        "order_link",
-        "what_it_did",
-        "error_text",
+        "id",
         "attempts",
-        "next_try_at",
+        "next_text",
         "received_at",
+        "lag_text",
         "processed_at",
         "duplicates",
         "conflict_link",
@@ -113,11 +122,10 @@ class InboundWebhookAdmin(WebhookAdmin):
         "verified_with",
         "replayed_by",
         "replayed_at",
-        "sha256",
         "is_redacted",
-        "headers_text",
-        "payload_text",
+        "sha256",
     )
+    folded = ("payload_text", "headers_text")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[InboundWebhook]:
         queryset: QuerySet[InboundWebhook] = super().get_queryset(request)
@@ -188,9 +196,28 @@ class InboundWebhookAdmin(WebhookAdmin):
     def gateway(self, webhook: InboundWebhook) -> str:
         return str(webhook.account)
 
-    @column("State", ordering="state", label=STATE_COLOURS)
-    def status(self, webhook: InboundWebhook) -> tuple[str, str]:
-        return webhook.state, webhook.get_state_display()
+    @column("Event", ordering="event_type")
+    def event_text(self, webhook: InboundWebhook) -> SafeString:
+        return format_html(
+            '<div>{}<br><span class="bo-quiet">{}</span></div>', webhook.event_type, webhook.event_id
+        )
+
+    @column("State", ordering="state")
+    def status(self, webhook: InboundWebhook) -> SafeString:
+        return state_badge(webhook.get_state_display(), STATE_COLOURS[webhook.state])
+
+    @column("Why not")
+    def why_text(self, webhook: InboundWebhook) -> SafeString:
+        return format_html('<span class="bo-clip" title="{0}">{0}</span>', webhook.last_error or "–")
+
+    @column("Next try", ordering="next_try_at")
+    def next_text(self, webhook: InboundWebhook) -> SafeString:
+        is_due = webhook.state in (InboundState.RECEIVED, InboundState.PARKED, InboundState.FAILED)
+        return age(webhook.next_try_at) if is_due else SafeString("none")
+
+    @column("Received", ordering="received_at")
+    def received_text(self, webhook: InboundWebhook) -> SafeString:
+        return age(webhook.received_at, is_open=webhook.state in UNFINISHED)
 
     @column("Lag")
     def lag_text(self, webhook: InboundWebhook) -> str:
@@ -204,16 +231,16 @@ class InboundWebhookAdmin(WebhookAdmin):
 
     # --- the page ---------------------------------------------------------------------------------------
 
+    def page_context(self, request: HttpRequest, row: InboundWebhook) -> dict[str, Any]:
+        error = row.last_error if row.state in UNFINISHED else ""
+        return {**super().page_context(request, row), "badges": [self.status(row)], "trouble": error}
+
     @column("What it did")
     def what_it_did(self, webhook: InboundWebhook) -> SafeString | str:
         if "facts" not in webhook.outcome:
             return "Nothing yet."
         lines = ((describe_fact(fact),) for fact in webhook.outcome["facts"])
         return format_html_join("", "<p>{}</p>", lines) or "It says nothing of a payment."
-
-    @column("Why not")
-    def error_text(self, webhook: InboundWebhook) -> str:
-        return webhook.last_error or "–"
 
     @column("Conflicts with")
     def conflict_link(self, webhook: InboundWebhook) -> SafeString | str:

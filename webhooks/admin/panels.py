@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
-from payments.admin.panels import panel
 
+from payments.admin.panels import panel
 from payments.models import Order
 from webhooks.models import Delivery
 

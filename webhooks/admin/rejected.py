@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.safestring import SafeString
 
-from payments.admin.base import column
+from payments.admin.base import age, column
 from webhooks.admin.base import WebhookAdmin
 from webhooks.models import RejectedDelivery
 
 
 @admin.register(RejectedDelivery)
 class RejectedDeliveryAdmin(WebhookAdmin):
-    list_display = ("last_at", "account", "reason", "detail", "times", "ip", "size", "body_hash")
+    list_display = ("last_text", "account", "reason", "detail", "times", "ip", "size", "body_hash")
     list_filter = ("reason", "account", ("last_at", admin.DateFieldListFilter))
     list_select_related = ("account",)
     search_fields = ("sha256", "ip")
-    fields = readonly_fields = (
+    empty_text = "No delivery was refused: every signature was right."
+    facts = (
         "account",
         "hour",
         "last_at",
@@ -26,6 +28,10 @@ class RejectedDeliveryAdmin(WebhookAdmin):
         "size",
         "sha256",
     )
+
+    @column("Last", ordering="last_at")
+    def last_text(self, rejected: RejectedDelivery) -> SafeString:
+        return age(rejected.last_at)
 
     @column("Body")
     def body_hash(self, rejected: RejectedDelivery) -> str:

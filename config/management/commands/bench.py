@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config import embedded
 
@@ -21,13 +21,17 @@ class Command(BaseCommand):
     help = "Runs benchmarks/run.py with requirements/bench.txt installed, on the embedded servers by default."
     requires_system_checks: list[str] = []
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("names", nargs="*", help="Of benchmarks, such as receipt; all of them without.")
+
     def handle(self, *args: Any, **options: Any) -> None:
         python = VENV / "bin" / "python"
         self._install(python)
         database, redis = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
         with embedded.running(postgres=not database, redis=not redis) as servers:
             urls = {"DATABASE_URL": database or servers.database_url, "REDIS_URL": redis or servers.redis_url}
-            done = subprocess.run([python, "benchmarks/run.py"], cwd=ROOT, env=os.environ | urls, check=False)
+            command = [python, "benchmarks/run.py", *options["names"]]
+            done = subprocess.run(command, cwd=ROOT, env=os.environ | urls, check=False)
         sys.exit(done.returncode)
 
     def _install(self, python: Path) -> None:

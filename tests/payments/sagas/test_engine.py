@@ -22,7 +22,19 @@ from payments.errors import (
 )
 from payments.models import Order, SagaEffect, SagaEvent, SagaRun, SagaSignal, StockItem
 from payments.sagas import engine, store
-from payments.sagas.recipe import Again, Context, Done, EffectRow, Fail, Halt, Outcome, Recipe, Result, Wait, step
+from payments.sagas.recipe import (
+    Again,
+    Context,
+    Done,
+    EffectRow,
+    Fail,
+    Halt,
+    Outcome,
+    Recipe,
+    Result,
+    Wait,
+    step,
+)
 from tests.fakes import FakeGateway
 from tests.payments.gateway_faults import make_due
 from tests.payments.threads import run_in_threads
@@ -317,7 +329,9 @@ class TestComingBack:
         story.of(story.act("a"), step("stop", do=is_refused)).play()
         run = story.sweep(engine.COMPENSATION_TRIES)
         story.world.answers.clear()
-        assert store.reopen_run(run.pk, state="COMPENSATING", diary="operator_retry", detail={"actor": "user:o"})
+        assert store.reopen_run(
+            run.pk, state="COMPENSATING", diary="operator_retry", detail={"actor": "user:o"}
+        )
         assert not store.reopen_run(run.pk, state="COMPENSATING", diary="operator_retry", detail={})
         assert story.sweep().state == "COMPENSATED"
         assert SagaEvent.objects.get(kind="operator_retry").detail == {"actor": "user:o"}
@@ -423,7 +437,11 @@ class TestLeases:
         """It did its call while the lease was stolen; its page is refused whole."""
         let_lease_expire()
         assert store.claim_run(held.run.id) is not None
-        before = (SagaRun.objects.values().get(), list(SagaEffect.objects.values()), SagaEvent.objects.count())
+        before = (
+            SagaRun.objects.values().get(),
+            list(SagaEffect.objects.values()),
+            SagaEvent.objects.count(),
+        )
 
         with pytest.raises(StaleLeaseError), transaction.atomic():
             held.turn("done")
