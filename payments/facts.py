@@ -150,16 +150,17 @@ def _after_authorize(payment: Payment, operation: Operation, result: ChargeResul
         payment.authorization_expires_at = result.expires_at
         payment.last_error = None
         ledger.post_authorization(payment, operation.id, operation.money)
-        record_event(payment, "payment.authorized")
     elif operation.state == OperationState.PENDING:
         payment.state = PaymentState.REQUIRES_ACTION if result.next_action else PaymentState.PROCESSING
     else:
         attempt.state = AttemptState.DECLINED
         payment.state = PaymentState.REQUIRES_PAYMENT_METHOD
         payment.last_error = operation.error
-        record_event(payment, "payment.declined")
     attempt.save(update_fields=["gateway_reference", "state"])
     save_totals(payment)
+    if operation.is_final:
+        is_authorized = operation.state == OperationState.SUCCEEDED
+        record_event(payment, "payment.authorized" if is_authorized else "payment.declined")
 
 
 def _after_capture(payment: Payment, operation: Operation, result: ChargeResult | RefundResult) -> None:

@@ -136,7 +136,7 @@ class ReviewAdmin(BackOfficeAdmin):
         "reasons",
         "holder",
     ]
-    list_display_links = ["case"]
+    list_display_links = ["due", "case"]
     list_filter = [QueueFilter, ("created_at", admin.DateFieldListFilter), "reason_code"]
     list_before_template = "admin/fraud/review/queue.html"
     search_fields = ["id", "order__id", "order__reference", "order__customer_email", "payment__id"]

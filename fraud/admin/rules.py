@@ -172,7 +172,7 @@ class VerdictInline(TabularInline):  # type: ignore[misc]
 class AssessmentAdmin(BackOfficeAdmin):
     """Every screening, as it was."""
 
-    list_display = ["order_text", "stage_text", "decision_badge", "score", "took_text", "created_text"]
+    list_display = ["stage_text", "order_text", "decision_badge", "score", "took_text", "created_text"]
     list_display_links = ["stage_text"]
     list_filter = ["decision", "stage", "created_at"]
     list_select_related = ["order"]

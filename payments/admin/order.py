@@ -160,7 +160,7 @@ class OrderAdmin(BackOfficeAdmin):
     """Opens on what is not finished yet."""
 
     list_display = ["state_text", "reference_text", "amount_text", "customer", "age_text", "gateway"]
-    list_display_links = ["reference_text"]
+    list_display_links = ["state_text", "reference_text"]
     list_filter = [OrderView, "state", "currency", ("created_at", admin.DateFieldListFilter)]
     list_select_related = ["payment__account"]
     search_fields = ["id"]

@@ -21,11 +21,12 @@ from payments.admin.base import (
     column,
     link,
     money,
-    show_json,
     state_badge,
 )
 from payments.admin.order import describe_card, list_sums, tell_sums
 from payments.admin.search import SEARCH_HELP, match_orders
+from payments.admin.timeline import explain_error
+from payments.admin.words import tell_actor
 from payments.models import Operation, OperationState, Order, Payment, PaymentState
 
 OPEN_OPERATIONS = (
@@ -68,7 +69,7 @@ class PaymentAdmin(BackOfficeAdmin):
         "account",
         "age_text",
     ]
-    list_display_links = ["id"]
+    list_display_links = ["state_text", "id"]
     list_filter = [
         PaymentView,
         "state",
@@ -128,7 +129,7 @@ class PaymentAdmin(BackOfficeAdmin):
             ("Created", age(row.created_at)),
             ("Last change", age(row.updated_at)),
             ("Authorization ends", age(row.authorization_expires_at)),
-            *([("Last error", show_json(row.last_error))] if row.last_error else []),
+            *([("Last error", _tell_error(row.last_error))] if row.last_error else []),
         ]
 
     def page_context(self, request: HttpRequest, row: Payment) -> dict[str, Any]:
@@ -140,10 +141,21 @@ class PaymentAdmin(BackOfficeAdmin):
             "sum_line": tell_sums(row),
             "attempts": row.attempts.select_related("account").order_by("number")[:50],
             "operations": [
-                (operation, _amount(operation.amount, operation.currency), operation_badge(operation))
+                (
+                    operation,
+                    _amount(operation.amount, operation.currency),
+                    operation_badge(operation),
+                    tell_actor(operation.requested_by) or operation.get_source_display(),
+                )
                 for operation in operations
             ],
         }
+
+
+def _tell_error(error: dict[str, Any]) -> SafeString:
+    """The words, then the codes to look up or to quote to the gateway."""
+    codes = [str(error[name]) for name in ("code", "decline_code", "gateway_code") if error.get(name)]
+    return format_html("{} <code>{}</code>", explain_error(error), ", ".join(dict.fromkeys(codes)))
 
 
 def _amount(minor: int, currency: str) -> SafeString:
@@ -203,7 +215,7 @@ class OperationAdmin(BackOfficeAdmin):
         "requested_by",
         "age_text",
     ]
-    list_display_links = ["id"]
+    list_display_links = ["state_text", "id"]
     list_filter = [
         OperationView,
         "state",
@@ -268,13 +280,13 @@ class OperationAdmin(BackOfficeAdmin):
             ("Gateway", link("payments_gatewayaccount", row.account_id, row.account)),
             ("Gateway reference", row.gateway_reference or row.attempt.gateway_reference or "none yet"),
             ("Key at the gateway", row.gateway_key),
-            ("Asked for by", row.requested_by or row.get_source_display()),
+            ("Asked for by", tell_actor(row.requested_by) or row.get_source_display()),
             ("Reason", row.reason.replace("_", " ") or "–"),
             ("Note", row.note or "–"),
             ("Asked for", age(row.created_at)),
             ("Resolved", age(row.resolved_at)),
             ("Times unknown to the gateway", row.negatives),
-            *([("Error", show_json(row.error))] if row.error else []),
+            *([("Error", _tell_error(row.error))] if row.error else []),
         ]
 
     def page_context(self, request: HttpRequest, row: Operation) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class SagaRunAdmin(BackOfficeAdmin):
         "next_wake",
         "age_text",
     ]
-    list_display_links = ["kind_text"]
+    list_display_links = ["state_text", "kind_text"]
     empty_text = "No saga waits for a person: every one moves by itself."
     list_filter = [SagaView, "kind", "state", ("created_at", admin.DateFieldListFilter)]
     search_fields = ["=id", "=subject", "=order__id", "=order__reference"]

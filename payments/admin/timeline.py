@@ -158,11 +158,12 @@ def _explain_event(event: Event) -> str:
         return f"Reason: {str(reason).replace('_', ' ')}"
     error = (data.get("payment") or {}).get("last_error") or {}
     if error and ("declined" in event.type or "failed" in event.type or "review" in event.type):
-        return _explain_error(error)
+        return explain_error(error)
     return f"Found: {data['found']}" if "found" in data else ""
 
 
-def _explain_error(error: dict[str, Any]) -> str:
+def explain_error(error: dict[str, Any]) -> str:
+    """What the gateway or we said of it, in words; where nobody said anything, its code."""
     code = str(error.get("code", "")).replace("_", " ")
     return str(error.get("message") or error.get("gateway_message") or code.capitalize())
 
@@ -202,7 +203,7 @@ def explain_diary(line: SagaEvent) -> str:
     detail = line.detail
     parts = []
     if error := detail.get("error"):
-        parts.append(_explain_error(error))
+        parts.append(explain_error(error))
     if signal := detail.get("signal"):
         parts.append(f"for {signal}")
     if "seconds" in detail:
@@ -235,7 +236,7 @@ def _tell_operation(operation: Operation, reference: str) -> Iterator[Entry]:
     )
     if operation.resolved_at:
         took = describe_span(operation.resolved_at - operation.created_at)
-        error = _explain_error(operation.error) if operation.error else ""
+        error = explain_error(operation.error) if operation.error else ""
         yield Entry(
             operation.resolved_at,
             anchor=f"{operation.pk}-end",

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from django.db import OperationalError, connection, transaction
+from structlog.contextvars import bound_contextvars
 
 from payments import ids
 from payments.errors import GatewayTimeoutError, PaymentError, StaleLeaseError, UnknownDefinitionError
@@ -64,6 +65,10 @@ class Runner:
 
     def drive(self) -> None:
         """Run until the saga waits, ends or must come back later. Stops silently when the lease is lost."""
+        with bound_contextvars(saga_id=self.run.id, order_id=self.run.order_id):
+            self._drive()
+
+    def _drive(self) -> None:
         try:
             while self.run.state in _MOVING and not self.is_released:
                 self.turns += 1

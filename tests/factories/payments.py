@@ -126,6 +126,9 @@ class PaymentFactory(factory.django.DjangoModelFactory[Payment]):
 class PaidOrderFactory(OrderFactory):
     """An order that is paid, with its captured payment (but no operations and no ledger entries)."""
 
+    class Meta:
+        skip_postgeneration_save = True
+
     state = OrderState.PAID
     payment = factory.RelatedFactory(PaymentFactory, factory_related_name="order", is_captured=True)
 

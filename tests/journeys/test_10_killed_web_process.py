@@ -52,7 +52,7 @@ def find_charges(shop: Shop) -> int:
 
 
 def answered(shop: Shop, request: dict[str, Any]) -> requests.Response | None:
-    """The answer to the same key, once the first request no longer counts as running."""
+    """The answer to the same key, once the first request no longer counts as running and all is decided."""
     response = shop.place(**request)
     assert response.status_code in (201, 202, 409), response.text
-    return response if response.status_code != 409 else None
+    return response if response.status_code == 201 else None

@@ -26,6 +26,7 @@ from payments.admin.base import (
     show_json,
     state_badge,
 )
+from payments.admin.words import tell_actor
 from payments.errors import ConflictError
 from webhooks import processing
 from webhooks.admin.base import WebhookAdmin
@@ -120,7 +121,7 @@ class InboundWebhookAdmin(WebhookAdmin):
         "conflict_link",
         "source",
         "verified_with",
-        "replayed_by",
+        "replayer_text",
         "replayed_at",
         "is_redacted",
         "sha256",
@@ -241,6 +242,10 @@ class InboundWebhookAdmin(WebhookAdmin):
             return "Nothing yet."
         lines = ((describe_fact(fact),) for fact in webhook.outcome["facts"])
         return format_html_join("", "<p>{}</p>", lines) or "It says nothing of a payment."
+
+    @column("Replayed by")
+    def replayer_text(self, webhook: InboundWebhook) -> str:
+        return tell_actor(webhook.replayed_by)
 
     @column("Conflicts with")
     def conflict_link(self, webhook: InboundWebhook) -> SafeString | str:

@@ -73,6 +73,11 @@ class TestForward:
             (4, "order.paid"),
         ]
 
+    def test_each_event_tells_the_totals_as_they_are_then(self, place: Place) -> None:
+        told = {event.type: event.data["payment"] for event in place().events.all()}
+        assert told["payment.authorized"]["authorized"] == 12950
+        assert (told["payment.captured"]["captured"], told["order.placed"]["authorized"]) == (12950, 0)
+
     def test_each_effect_has_its_intent_and_outcome(self, place: Place) -> None:
         order = place()
         effects = SagaEffect.objects.filter(run__order=order).order_by("id")
