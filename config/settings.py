@@ -105,6 +105,8 @@ DATABASES: dict[str, dict[str, Any]] = {"default": {**environ.Env.db_url_config(
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", 600)
 DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c lock_timeout=5s -c statement_timeout=60s"
+# Lets payments/sql.py prepare its statements; Django's own cursors prepare nothing either way.
+DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 
 # --- web ----------------------------------------------------------------------------------------------------

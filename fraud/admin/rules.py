@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.utils.html import format_html_join
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
@@ -207,7 +207,7 @@ class AssessmentAdmin(BackOfficeAdmin):
 
     @column("Facts as they were")
     def facts(self, assessment: Assessment) -> SafeString:
-        return show_json(assessment.context)
+        return format_html("<details><summary>Data</summary>{}</details>", show_json(assessment.context))
 
 
 def default_parameters(kind: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _refund(order: Order, wish: Action) -> str:
         actor=wish.actor,
         key=wish.claim,
     )
-    return f"The refund of {operation.money.format()} is {operation.get_state_display().lower()} ({operation.pk})."
+    return f"Refund of {operation.money.format()}: {operation.get_state_display().lower()} ({operation.pk})."
 
 
 def _why_not(name: str) -> Callable[[Any], str]:

@@ -154,7 +154,7 @@ class Migration(migrations.Migration):
                 ('event_sequence', models.PositiveIntegerField(default=0)),
                 ('created_at', models.DateTimeField()),
                 ('updated_at', models.DateTimeField()),
-                ('client', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='payments.apiclient')),
+                ('client', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='payments.apiclient')),
             ],
             options={
                 'ordering': ['-id'],
@@ -170,8 +170,8 @@ class Migration(migrations.Migration):
                 ('actor', models.CharField(default='system', max_length=150)),
                 ('is_public', models.BooleanField(default=True)),
                 ('created_at', models.DateTimeField()),
-                ('client', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.apiclient')),
-                ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.order')),
+                ('client', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.apiclient')),
+                ('order', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='payments.order')),
             ],
             options={
                 'ordering': ['-id'],
@@ -227,7 +227,7 @@ class Migration(migrations.Migration):
                 ('resolved_at', models.DateTimeField(blank=True, null=True)),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='operations', to='payments.gatewayaccount')),
                 ('attempt', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='operations', to='payments.attempt')),
-                ('payment', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='operations', to='payments.payment')),
+                ('payment', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='operations', to='payments.payment')),
             ],
             options={
                 'ordering': ['-id'],
@@ -253,7 +253,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='attempt',
             name='payment',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='payments.payment'),
         ),
         migrations.CreateModel(
             name='Posting',
@@ -263,7 +263,7 @@ class Migration(migrations.Migration):
                 ('currency', payments.models.fields.CurrencyField(max_length=3)),
                 ('amount', payments.models.fields.MinorUnitsField()),
                 ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='postings', to='payments.ledgeraccount')),
-                ('entry', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='postings', to='payments.ledgerentry')),
+                ('entry', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='postings', to='payments.ledgerentry')),
             ],
             options={
                 'ordering': ['entry', 'line'],
@@ -289,7 +289,7 @@ class Migration(migrations.Migration):
                 ('last_error', models.JSONField(blank=True, null=True)),
                 ('created_at', models.DateTimeField()),
                 ('updated_at', models.DateTimeField()),
-                ('order', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='sagas', to='payments.order')),
+                ('order', models.ForeignKey(db_index=False, blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='sagas', to='payments.order')),
             ],
             options={
                 'verbose_name': 'saga',
@@ -304,7 +304,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(max_length=40)),
                 ('step', models.CharField(blank=True, max_length=40)),
                 ('detail', models.JSONField(blank=True, default=dict)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='diary', to='payments.sagarun')),
+                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='diary', to='payments.sagarun')),
             ],
             options={
                 'ordering': ['id'],
@@ -322,7 +322,7 @@ class Migration(migrations.Migration):
                 ('outcome', models.CharField(blank=True, choices=[('ok', 'Done'), ('declined', 'Declined'), ('failed', 'Failed'), ('unknown', 'Unknown'), ('absent', 'Never happened')], max_length=10, null=True)),
                 ('intent_at', models.DateTimeField()),
                 ('outcome_at', models.DateTimeField(blank=True, null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='effects', to='payments.sagarun')),
+                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='effects', to='payments.sagarun')),
             ],
             options={
                 'ordering': ['id'],
@@ -337,7 +337,7 @@ class Migration(migrations.Migration):
                 ('payload', models.JSONField(blank=True, default=dict)),
                 ('created_at', models.DateTimeField()),
                 ('consumed_at', models.DateTimeField(blank=True, null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='signals', to='payments.sagarun')),
+                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='signals', to='payments.sagarun')),
             ],
             options={
                 'ordering': ['id'],

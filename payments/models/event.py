@@ -56,8 +56,8 @@ class Event(models.Model):
     """One public or internal event; `sequence` counts up per order, without gaps."""
 
     id = PrefixedIdField(prefix="evt")
-    client = models.ForeignKey(ApiClient, on_delete=models.PROTECT, related_name="events")
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    client = models.ForeignKey(ApiClient, on_delete=models.PROTECT, related_name="events", db_index=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events", db_index=False)
     type = models.CharField(max_length=50)
     sequence = models.PositiveIntegerField()
     data = models.JSONField()

@@ -30,6 +30,13 @@ class PrefixedIdField(_CharField):
             kwargs["default"] = partial(ids.new_id, prefix)
         super().__init__(**kwargs)
 
+    def db_type(self, connection: Any) -> str:
+        # Spelt out, so that Django makes no second index per key and reference for LIKE: ids are looked up whole.
+        return f"character varying({self.max_length})"
+
+    def rel_db_type(self, connection: Any) -> str:
+        return self.db_type(connection)
+
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()
         kwargs.pop("default", None)

@@ -59,7 +59,7 @@ class LedgerEntry(models.Model):
 class Posting(models.Model):
     """One line of an entry: minor units, debit positive, credit negative."""
 
-    entry = models.ForeignKey(LedgerEntry, on_delete=models.PROTECT, related_name="postings")
+    entry = models.ForeignKey(LedgerEntry, on_delete=models.PROTECT, related_name="postings", db_index=False)
     line = models.PositiveSmallIntegerField()
     account = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="postings")
     currency = CurrencyField()

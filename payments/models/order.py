@@ -49,7 +49,7 @@ class Order(models.Model):
     """One purchase. Amounts are minor units of `currency`."""
 
     id = PrefixedIdField(prefix="ord")
-    client = models.ForeignKey(ApiClient, on_delete=models.PROTECT, related_name="orders")
+    client = models.ForeignKey(ApiClient, on_delete=models.PROTECT, related_name="orders", db_index=False)
     reference = models.CharField(max_length=100, help_text="The storefront's own number.")
     state = models.CharField(max_length=20, choices=OrderState.choices, default=OrderState.PLACED)
     amount = MinorUnitsField()

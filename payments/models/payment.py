@@ -154,7 +154,7 @@ class Attempt(models.Model):
     """One try with one payment method at one account; a decline ends it, another method begins the next."""
 
     id = PrefixedIdField(prefix="att")
-    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="attempts")
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="attempts", db_index=False)
     account = models.ForeignKey(GatewayAccount, on_delete=models.PROTECT, related_name="attempts")
     number = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=10, choices=AttemptState.choices, default=AttemptState.LIVE)
@@ -191,7 +191,7 @@ class Operation(models.Model):
     """One authorize, capture, void or refund: committed before the call, with its own gateway key for ever."""
 
     id = PrefixedIdField(prefix="op")
-    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="operations")
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="operations", db_index=False)
     attempt = models.ForeignKey(Attempt, on_delete=models.PROTECT, related_name="operations")
     account = models.ForeignKey(GatewayAccount, on_delete=models.PROTECT, related_name="operations")
     kind = models.CharField(

@@ -42,7 +42,9 @@ class SagaRun(models.Model):
     id = PrefixedIdField(prefix="sag")
     kind = models.CharField(max_length=40)
     definition_version = models.PositiveSmallIntegerField()
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="sagas", null=True, blank=True)
+    order = models.ForeignKey(
+        Order, on_delete=models.PROTECT, related_name="sagas", null=True, blank=True, db_index=False
+    )
     subject = models.CharField(
         max_length=64, help_text="What the run is about; one live run per kind and subject."
     )
@@ -104,7 +106,7 @@ class SagaEffect(models.Model):
         UNKNOWN = "unknown", "Unknown"
         ABSENT = "absent", "Never happened"
 
-    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="effects")
+    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="effects", db_index=False)
     step = models.CharField(max_length=40)
     direction = models.CharField(max_length=4, choices=Direction.choices)
     attempt = models.PositiveSmallIntegerField(default=1)
@@ -129,7 +131,7 @@ class SagaEffect(models.Model):
 class SagaEvent(models.Model):
     """The append-only diary of a run."""
 
-    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="diary")
+    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="diary", db_index=False)
     at = models.DateTimeField()
     kind = models.CharField(max_length=40)
     step = models.CharField(max_length=40, blank=True)
@@ -146,7 +148,7 @@ class SagaEvent(models.Model):
 class SagaSignal(models.Model):
     """A message for a waiting run; one that comes before the wait is kept until then."""
 
-    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="signals")
+    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="signals", db_index=False)
     name = models.CharField(max_length=40)
     dedupe_id = models.CharField(max_length=80)
     payload = models.JSONField(default=dict, blank=True)

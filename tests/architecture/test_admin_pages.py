@@ -146,6 +146,12 @@ class TestForEachRole:
             assert client.post(url).status_code == 403, name
 
 
+def test_no_page_stays_in_a_cache(roles: dict[str, int]) -> None:
+    client = log_in(superuser=True)
+    for name in ("index", "payments_order_changelist", "password_change", "jsi18n"):
+        assert "no-store" in client.get(reverse(f"admin:{name}")).headers["Cache-Control"], name
+
+
 def test_no_address_beyond_the_usual_ones_answers_a_get_with_a_change(rows: dict[type[Model], Model]) -> None:
     """Every action's own address refuses GET, or only shows something: nothing is written."""
     client = log_in(superuser=True)

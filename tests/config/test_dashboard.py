@@ -74,6 +74,17 @@ class TestTiles:
         assert (tile.value, tile.note) == ("2", "€129.50 at risk")
         assert client.get(tile.url).context["cl"].result_count == 2
 
+    def test_count_what_a_walk_back_could_not_refund_as_at_risk(self) -> None:
+        order = PaidOrderFactory()
+        attempt = AttemptFactory(payment=order.payment)
+        OperationFactory(attempt=attempt, kind="refund", state=OperationState.UNKNOWN)
+        order.payment.refund_pending = order.amount
+        order.payment.save(update_fields=["refund_pending"])
+        SagaRunFactory(order=order, state="FAILED_COMPENSATION")
+        tiles = tiles_of(log_in("On-call"))
+        assert tiles["Stuck sagas"].note == "€129.50 at risk"
+        assert (tiles["Unknown outcomes"].value, tiles["Unknown outcomes"].tone) == ("1", "warning")
+
     def test_every_one_opens_its_list(self) -> None:
         client = log_in("Finance")
         tiles = tiles_of(client)

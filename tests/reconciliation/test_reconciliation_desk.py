@@ -103,7 +103,9 @@ class TestTheList:
         Discrepancy.objects.filter(pk=item.pk).update(first_seen=NOON)
         assert " days" in texts(desk.get(reverse(LIST)))
 
-    def test_has_a_tab_for_each_kind_that_waits_with_its_number(self, desk: Client, item: Discrepancy) -> None:
+    def test_has_a_tab_for_each_kind_that_waits_with_its_number(
+        self, desk: Client, item: Discrepancy
+    ) -> None:
         tabs = {tab["label"]: tab["count"] for tab in desk.get(reverse(LIST)).context["kind_tabs"]}
         assert tabs == {"All kinds": 3, "Missing here": 1, "Missing at the gateway": 1, "Other amount": 1}
 

@@ -77,6 +77,16 @@ def test_the_page_of_a_webhook_shows_what_it_did_and_no_card_data(oncall: Client
     assert "4242 4242 4242 4242" not in text
 
 
+def test_the_page_of_a_webhook_says_its_state_and_why_not_in_words(
+    oncall: Client, quarantined: InboundWebhook
+) -> None:
+    InboundWebhook.objects.filter(pk=quarantined.pk).update(last_error="the payment is not known here yet")
+    text = oncall.get(page_of(quarantined)).content.decode()
+    assert ">Quarantined</span>" in text
+    assert "<b>the payment is not known here yet</b>" in text
+    assert "(&#x27;" not in text  # no Python where words belong
+
+
 def test_a_webhook_is_replayed_by_its_button(oncall: Client, quarantined: InboundWebhook) -> None:
     assert (
         reverse("admin:webhooks_inboundwebhook_replay", args=[quarantined.pk])

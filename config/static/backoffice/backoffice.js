@@ -69,7 +69,7 @@
     };
 
     document.addEventListener("DOMContentLoaded", () => {
-        document.getElementById("main")?.setAttribute("role", "main"); // the theme has no landmark for it
+        document.getElementById("content")?.setAttribute("role", "main"); // the theme has no landmark for it
         document.querySelectorAll("[data-bo-timeline]").forEach(watchTimeline);
         document.querySelectorAll("[data-bo-left]").forEach(watchAmount);
         document.querySelectorAll("form[data-bo-once]").forEach(sendOnce);

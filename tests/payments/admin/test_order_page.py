@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import unescape
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ REFUND = {"reason": "requested_by_customer", "note": ""}
 class TestTheRefund:
     def test_goes_to_the_gateway_once(self, log_in: Login, paid: Order, gateway: FakeGateway) -> None:
         response = send(log_in("Finance"), paid, "refund", amount="29.50", **REFUND)
-        assert "€29.50 is succeeded" in told(response)
+        assert "€29.50: succeeded" in told(response)
         assert list(gateway.refunds.values()) == [2950]
         operation = Operation.objects.get(kind="refund")
         assert (operation.requested_by, operation.source) == ("user:finance", "operator")
@@ -273,6 +274,25 @@ class TestSagas:
         assert "taken up again" in told(response)
         diary = stuck.diary.get(kind="operator_retry")
         assert diary.detail == {"actor": "user:on-call", "reason": "The carrier is back"}
+
+    def test_a_refusal_is_told_in_its_own_words(self, log_in: Login, stuck: SagaRun) -> None:
+        """Not in those of the saga's last error, which the same page shows."""
+        client = log_in("On-call")
+        page = client.get(reverse("admin:payments_sagarun_change", args=[stuck.pk])).content.decode()
+        SagaRun.objects.filter(pk=stuck.pk).update(state="RUNNING")
+        url = reverse("admin:payments_sagarun_retry", args=[stuck.pk])
+        data = {"token": find_token(page, "retry"), "reason": "The carrier is back"}
+        response = client.post(url, data, follow=True)
+        assert told(response)
+        assert told(response) in unescape(response.content.decode())
+
+    def test_the_order_says_that_it_waits_for_on_call(
+        self, log_in: Login, paid: Order, stuck: SagaRun
+    ) -> None:
+        url = reverse("admin:payments_sagarun_change", args=[stuck.pk])
+        page = read(log_in("Finance"), paid)
+        assert "The checkout stopped at “ship”" in page
+        assert url in page
 
     def test_compensate_gives_the_money_back(
         self, log_in: Login, stuck: SagaRun, gateway: FakeGateway
