@@ -28,6 +28,7 @@ BEAT_SCHEDULE: dict[str, tuple[str, float | dict[str, str]]] = {
     "reconcile yesterday": ("reconciliation.tasks.reconcile_due", {"minute": "30"}),
     "resume reconciliations": ("reconciliation.tasks.resume_runs", 60.0),
     "recheck discrepancies": ("reconciliation.tasks.recheck_unsettled", 60.0),
+    "call on-call": ("payments.tasks.send_unsent_pages", 10.0),
     "page about missing money": ("reconciliation.tasks.send_unsent_pages", 60.0),
     "bury old idempotency keys": ("payments.tasks.bury_old_keys", {"hour": "3", "minute": "15"}),
     "prove the ledger": ("payments.tasks.prove_ledger", {"hour": "5", "minute": "0"}),

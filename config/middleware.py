@@ -50,7 +50,8 @@ class WebhookLaneMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if not request.path_info.startswith("/webhooks/"):
             return self.get_response(request)
-        match = request.resolver_match = resolve(request.path_info)
+        # Only their own addresses are looked through, not the whole site's.
+        match = request.resolver_match = resolve(request.path_info.removeprefix("/webhooks"), "config.lane")
         response: HttpResponse = match.func(request, *match.args, **match.kwargs)
         return response
 

@@ -63,6 +63,7 @@ NAVIGATION: dict[str, list[Item]] = {
     ],
     "On-call": [
         Item("Sagas", "account_tree", "payments_sagarun", queue="stuck"),
+        Item("Calls", "campaign", "payments_oncallpage"),
         Item("Webhooks in", "call_received", "webhooks_inboundwebhook", queue="quarantined"),
         Item("Refused deliveries", "gpp_bad", "webhooks_rejecteddelivery"),
         Item("Webhooks out", "call_made", "webhooks_delivery"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from payments import idempotency, services
+from payments import idempotency, oncall, services
 from payments.proof import prove_ledger as prove
 
 
@@ -16,6 +16,11 @@ def sweep_sagas() -> int:
 @shared_task
 def bury_old_keys() -> int:
     return idempotency.bury_old_keys()
+
+
+@shared_task
+def send_unsent_pages() -> int:
+    return oncall.send_unsent_pages()
 
 
 @shared_task

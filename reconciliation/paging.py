@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from datetime import timedelta
-from urllib.request import Request, urlopen
 
 from django.conf import settings
 from django.db import transaction
@@ -14,6 +12,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
+from payments import oncall
 from payments.money import Money
 from reconciliation.kinds import DiscrepancyType
 from reconciliation.models import Discrepancy, DiscrepancyEvent, Page, Run
@@ -21,7 +20,6 @@ from reconciliation.models import Discrepancy, DiscrepancyEvent, Page, Run
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=1)
-TIMEOUT_SECONDS = 5
 MAX_TRIES = 50
 
 
@@ -65,8 +63,7 @@ def send_page(page: Page) -> bool:
     text = describe_page(page)
     logger.error(text, extra={"run": page.run_id, "page": page.pk})
     try:
-        if settings.ONCALL_URL:
-            _post_page(page, text)
+        oncall.post(page.describe() | {"text": text, "url": _find_address(page)})
     except (OSError, ValueError) as error:
         Page.objects.filter(pk=page.pk).update(error=str(error)[:500], leased_until=None)
         return False
@@ -91,18 +88,6 @@ def _lease_page(page: Page) -> bool:
         Q(leased_until__isnull=True) | Q(leased_until__lt=now)
     )
     return bool(free.update(leased_until=now + LEASE, tries=page.tries + 1))
-
-
-def _post_page(page: Page, text: str) -> None:
-    """Raises `OSError` when nobody took it, `ValueError` when ONCALL_URL is no address."""
-    if not settings.ONCALL_URL.startswith(("https://", "http://")):
-        raise ValueError("ONCALL_URL must be an http or https address")
-    body = json.dumps(page.describe() | {"text": text, "url": _find_address(page)}).encode()
-    request = Request(  # noqa: S310 - the scheme is checked above
-        settings.ONCALL_URL, data=body, headers={"Content-Type": "application/json"}, method="POST"
-    )
-    with urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
-        pass
 
 
 def _find_address(page: Page) -> str:

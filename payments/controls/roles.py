@@ -52,6 +52,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *_SEE_WEBHOOKS,
         "payments.view_gatewayaccount",
         "payments.view_idempotencykey",
+        "payments.view_oncallpage",
         "payments.view_stockitem",
         "payments.note_order",
         "payments.operate_saga",

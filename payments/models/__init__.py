@@ -6,6 +6,7 @@ from payments.models.fulfilment import Shipment, StockItem, StockReservation
 from payments.models.gateway import GatewayAccount, GatewaySecret
 from payments.models.idempotency import IdempotencyKey
 from payments.models.ledger import LedgerAccount, LedgerEntry, Posting
+from payments.models.oncall import OnCallPage
 from payments.models.order import Order, OrderState
 from payments.models.payment import (
     Attempt,
@@ -29,6 +30,7 @@ __all__ = [
     "IdempotencyKey",
     "LedgerAccount",
     "LedgerEntry",
+    "OnCallPage",
     "Operation",
     "OperationSource",
     "OperationState",

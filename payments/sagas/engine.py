@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 from payments import ids
 from payments.errors import GatewayTimeoutError, PaymentError, StaleLeaseError, UnknownDefinitionError
 from payments.models import Order, Payment, SagaState
+from payments.oncall import open_page
 from payments.sagas import store
 from payments.sagas.recipe import (
     Action,
@@ -351,13 +352,7 @@ class Runner:
         self.run.state = state
         self.run.last_error = error.to_dict()
         page.note(state.lower(), self.run.step, error=error.to_dict())
-        log.error(
-            "saga_needs_operator",
-            saga_id=self.run.id,
-            order_id=self.run.order_id,
-            state=state,
-            step=self.run.step,
-        )
+        _call_operator(self.run, self.payment)
 
     # --- resolving doubt before undoing ---------------------------------------------------------------------
 
@@ -544,8 +539,29 @@ def _quarantine(run: RunRow, error: PaymentError) -> None:
     run.last_error = error.to_dict()
     page = Page()
     page.note("quarantined", run.step, error=error.to_dict())
-    store.turn_page(run, page, keep_lease=False)
+    with transaction.atomic():
+        store.turn_page(run, page, keep_lease=False)
+        _call_operator(run, None)
+
+
+def _call_operator(run: RunRow, payment: Payment | None) -> None:
+    """Tell on-call, once per kind, step and error, in the transaction in which the run stops."""
+    error = run.last_error or {}
     log.error("saga_needs_operator", saga_id=run.id, order_id=run.order_id, state=run.state, step=run.step)
+    detail: dict[str, Any] = {
+        "saga": run.id,
+        "order": run.order_id,
+        "step": run.step,
+        "error": error.get("code"),
+    }
+    if payment is not None:
+        names = ("currency", "authorized", "captured", "refunded")
+        detail["money"] = {name: getattr(payment, name) for name in names}
+    open_page(
+        f"saga:{run.state}:{run.kind}:{run.step}:{error.get('code')}",
+        text=f"Saga {run.kind} stopped at {run.step} ({run.state}): {error.get('message', '')}",
+        detail=detail,
+    )
 
 
 def drive_due(find_recipe: RecipeFinder, *, limit: int = 50) -> int:

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from payments import oncall
 from payments.errors import ConflictError, InvalidRequestError, ReportNotReadyError
 from payments.models import GatewayAccount
 from reconciliation import paging, services
@@ -298,11 +299,11 @@ class TestPaging:
     @pytest.fixture
     def sent(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         texts: list[str] = []
-        monkeypatch.setattr(paging, "_post_page", lambda page, text: texts.append(text))
+        monkeypatch.setattr(oncall, "post", lambda body: texts.append(body["text"]))
         return texts
 
     @pytest.fixture(autouse=True)
-    def oncall(self, settings: Any) -> None:
+    def oncall_url(self, settings: Any) -> None:
         settings.ONCALL_URL = "http://oncall.example/page"
 
     def test_pages_once_with_the_sum_at_stake(
@@ -330,15 +331,15 @@ class TestPaging:
     def test_a_page_that_nobody_took_is_sent_again(
         self, account: GatewayAccount, report: Report, run_day: RunDay, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(page: Page, text: str) -> None:
+        def refuse(body: dict[str, Any]) -> None:
             raise ConnectionRefusedError("nobody there")
 
-        monkeypatch.setattr(paging, "_post_page", refuse)
+        monkeypatch.setattr(oncall, "post", refuse)
         make_capture(account, at=NOON)
         assert run_day(report).state == RunState.COMPLETED
         assert (Page.objects.get().sent_at, Page.objects.get().error) == (None, "nobody there")
         texts: list[str] = []
-        monkeypatch.setattr(paging, "_post_page", lambda page, text: texts.append(text))
+        monkeypatch.setattr(oncall, "post", lambda body: texts.append(body["text"]))
         assert paging.send_unsent_pages() == 1
         assert paging.send_unsent_pages() == 0
         assert len(texts) == 1
