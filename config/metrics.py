@@ -52,8 +52,9 @@ QUEUES = (
     Queue(
         name="sagas",
         table="payments_sagarun",
-        due="state IN ('PENDING', 'RUNNING', 'WAITING', 'COMPENSATING') AND wake_at <= clock_timestamp()",
-        since="wake_at",
+        due="state IN ('PENDING', 'RUNNING', 'WAITING', 'COMPENSATING') AND wake_at <= clock_timestamp()"
+        " AND (lease_expires_at IS NULL OR lease_expires_at <= clock_timestamp())",
+        since="greatest(wake_at, lease_expires_at)",
     ),
     Queue(
         name="gateway_webhooks",

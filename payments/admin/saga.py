@@ -174,7 +174,11 @@ class SagaRunAdmin(BackOfficeAdmin):
 
     @column("Next wake", ordering="wake_at")
     def next_wake(self, run: SagaRun) -> SafeString:
-        return SafeString("–") if run.state in STUCK_STATES or not run.wake_at else age(run.wake_at)
+        return (
+            SafeString("–")
+            if run.state in STUCK_STATES or not run.wake_at
+            else age(run.lease_expires_at or run.wake_at)
+        )
 
     @column("Age", ordering="id")
     def age_text(self, run: SagaRun) -> SafeString:

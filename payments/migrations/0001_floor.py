@@ -304,7 +304,7 @@ class Migration(migrations.Migration):
                 ('kind', models.CharField(max_length=40)),
                 ('step', models.CharField(blank=True, max_length=40)),
                 ('detail', models.JSONField(blank=True, default=dict)),
-                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='diary', to='payments.sagarun')),
+                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='diary', to='payments.sagarun')),
             ],
             options={
                 'ordering': ['id'],
@@ -322,7 +322,7 @@ class Migration(migrations.Migration):
                 ('outcome', models.CharField(blank=True, choices=[('ok', 'Done'), ('declined', 'Declined'), ('failed', 'Failed'), ('unknown', 'Unknown'), ('absent', 'Never happened')], max_length=10, null=True)),
                 ('intent_at', models.DateTimeField()),
                 ('outcome_at', models.DateTimeField(blank=True, null=True)),
-                ('run', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='effects', to='payments.sagarun')),
+                ('run', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='effects', to='payments.sagarun')),
             ],
             options={
                 'ordering': ['id'],
@@ -522,7 +522,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='sagarun',
-            index=models.Index(fields=['state', '-id'], name='saga_state_newest'),
+            index=models.Index(condition=models.Q(('state__in', ['FAILED_COMPENSATION', 'QUARANTINED'])), fields=['-id'], name='saga_stuck'),
         ),
         migrations.AddConstraint(
             model_name='sagarun',

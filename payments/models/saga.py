@@ -85,7 +85,11 @@ class SagaRun(models.Model):
                 name="saga_due",
             ),
             models.Index(fields=["order"], name="saga_order"),
-            models.Index(fields=["state", "-id"], name="saga_state_newest"),
+            models.Index(
+                fields=["-id"],
+                condition=Q(state__in=["FAILED_COMPENSATION", "QUARANTINED"]),
+                name="saga_stuck",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -106,7 +110,10 @@ class SagaEffect(models.Model):
         UNKNOWN = "unknown", "Unknown"
         ABSENT = "absent", "Never happened"
 
-    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="effects", db_index=False)
+    # No constraint to check for each row: the store inserts them FROM the very run that it fenced.
+    run = models.ForeignKey(
+        SagaRun, on_delete=models.PROTECT, related_name="effects", db_index=False, db_constraint=False
+    )
     step = models.CharField(max_length=40)
     direction = models.CharField(max_length=4, choices=Direction.choices)
     attempt = models.PositiveSmallIntegerField(default=1)
@@ -131,7 +138,9 @@ class SagaEffect(models.Model):
 class SagaEvent(models.Model):
     """The append-only diary of a run."""
 
-    run = models.ForeignKey(SagaRun, on_delete=models.PROTECT, related_name="diary", db_index=False)
+    run = models.ForeignKey(
+        SagaRun, on_delete=models.PROTECT, related_name="diary", db_index=False, db_constraint=False
+    )
     at = models.DateTimeField()
     kind = models.CharField(max_length=40)
     step = models.CharField(max_length=40, blank=True)

@@ -83,7 +83,8 @@ WHERE state IN ('PENDING', 'RUNNING', 'WAITING', 'COMPENSATING') AND wake_at <= 
 ORDER BY wake_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
-# One round trip: the fence first, and nothing else happens when the epoch is not ours any more.
+# One round trip: the fence first, and nothing else happens when the epoch is not ours any more. While the lease is
+# kept, no indexed column changes: the row's new version needs no index entry, and the lease alone says when it is due.
 _TURN = """
 WITH fenced AS (
     UPDATE payments_sagarun SET state = %(state)s::text, step = %(step)s::text, data = %(data)s::jsonb,
@@ -91,7 +92,7 @@ WITH fenced AS (
         deadline_at = %(deadline_at)s::timestamptz, last_error = %(last_error)s::jsonb,
         lease_owner = CASE WHEN %(keep)s::boolean THEN lease_owner ELSE '' END,
         lease_expires_at = CASE WHEN %(keep)s::boolean THEN now() + make_interval(secs => %(lease)s::float) END,
-        wake_at = CASE WHEN %(keep)s::boolean THEN now() + make_interval(secs => %(lease)s::float)
+        wake_at = CASE WHEN %(keep)s::boolean THEN wake_at
             WHEN %(delay)s::float IS NOT NULL THEN now() + make_interval(secs => %(delay)s::float)
             ELSE %(deadline_at)s::timestamptz END,
         updated_at = now()
@@ -209,7 +210,7 @@ def take_signal(run_id: str, name: str) -> dict[str, Any] | None:
 def turn_page(run: RunRow, page: Page, *, keep_lease: bool, delay: float | None = None) -> None:
     """Write one page, fenced. Fills in the ids of the effects begun. Raises `StaleLeaseError` if the lease is lost.
 
-    With the lease kept the run is due again when it expires; without, after `delay` seconds or at its deadline.
+    With the lease kept the run is due when that expires; without, after `delay` seconds or at its deadline.
     """
     answer = sql.fetch_one(_TURN, _parameters(run, page, keep_lease, delay))
     assert answer is not None
