@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -24,8 +25,13 @@ def encrypt(text: str) -> str:
 
 def decrypt(token: str) -> str:
     """Raises `ImproperlyConfigured` when none of the keys fits."""
+    return _decrypt(token, tuple(settings.ENCRYPTION_KEYS))
+
+
+@lru_cache(maxsize=256)  # a gateway account is loaded several times for each order
+def _decrypt(token: str, keys: tuple[str, ...]) -> str:
     try:
-        return _fernet().decrypt(token.encode()).decode()
+        return MultiFernet([Fernet(key.encode()) for key in keys]).decrypt(token.encode()).decode()
     except InvalidToken:
         raise ImproperlyConfigured(
             "a stored secret cannot be decrypted: is its key missing from ENCRYPTION_KEYS?"
