@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +90,22 @@ def run_child(module: str, *arguments: str, environment: dict[str, str] | None =
 
 
 def table(
-    title: str, rows: Sequence[tuple[str, Sequence[float]]], *, base: str, unit: str, note: str
+    title: str,
+    rows: Sequence[tuple[str, Sequence[float]]],
+    *,
+    base: str,
+    unit: str,
+    aims: Mapping[str, float],
+    note: str = "",
 ) -> None:
-    """Medians, ranges and the ratio to the row named `base`."""
+    """Medians, ranges, the ratio to the row named `base`, and what we aim at, row by row."""
     medians = {name: statistics.median(values) for name, values in rows}
     print(f"\n{title}\n")
-    print(f"| {'':44} | {unit:>10} | {'range':>15} | times {base} |")
-    print(f"|{'-' * 46}|{'-' * 11}:|{'-' * 16}:|{'-' * (len(base) + 7)}:|")
+    print(f"| {'':44} | {unit:>10} | {'range':>15} | times {base} | aim  |")
+    print(f"|{'-' * 46}|{'-' * 11}:|{'-' * 16}:|{'-' * (len(base) + 7)}:|-----:|")
     for name, values in rows:
         spread = f"{min(values):.0f}..{max(values):.0f}"
         ratio = medians[name] / medians[base]
-        print(f"| {name:44} | {medians[name]:10.0f} | {spread:>15} | {ratio:{len(base) + 6}.2f} |")
-    print(f"\n{note}\n")
+        aim = f"{aims[name]:.2f}" if name in aims else ""
+        print(f"| {name:44} | {medians[name]:10.0f} | {spread:>15} | {ratio:{len(base) + 6}.2f} | {aim:>4} |")
+    print(f"\n{note}\n" if note else "")
