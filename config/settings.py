@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,4 +243,3 @@ if SENTRY_DSN:
 
     sentry_sdk.init(SENTRY_DSN, send_default_pii=False, before_send=lambda event, hint: redact_data(event))
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")  # lets a scraper from elsewhere read /metrics in production
-RUNNING_TESTS = "pytest" in sys.modules

@@ -13,10 +13,6 @@ class Decision(StrEnum):
     REVIEW = "review"  # authorize, hold the capture, ask a person
     BLOCK = "block"
 
-    @property
-    def severity(self) -> int:
-        return list(Decision).index(self)
-
 
 class Stage(StrEnum):
     """Screening happens twice."""

@@ -38,7 +38,7 @@ from payments.models import (
     SagaState,
 )
 from payments.models.order import CaptureMethod
-from payments.models.saga import STUCK_STATES
+from payments.models.saga import DRIVEN_STATES, STUCK_STATES
 from payments.money import Money
 from payments.redaction import redact
 from payments.sagas import engine, store
@@ -168,7 +168,7 @@ def find_order(order_id: str) -> Order:
 
 def resume_order(order: Order) -> Order:
     """Drive whatever is unfinished of an order whose first request died."""
-    for run in order.sagas.filter(state__in=["RUNNING", "COMPENSATING", "WAITING"]):
+    for run in order.sagas.filter(state__in=DRIVEN_STATES):
         engine.drive_run(run.pk, find_recipe)
     return find_order(order.pk)
 
@@ -360,9 +360,7 @@ class LegalAction:
 def legal_actions(order: Order, payment: Payment | None = None) -> list[LegalAction]:
     """Capture, cancel and refund with the minor units left, decided by one function for the API and the admin."""
     payment = payment or order.payment
-    is_busy = (
-        order.sagas.exclude(state__in=["COMPLETED", "COMPENSATED", "FORCED"]).exclude(kind="refund").exists()
-    )
+    is_busy = order.sagas.live().exclude(kind=REFUND.kind).exists()
     capturable = payment.authorized if not payment.captured else 0
     return [
         _action("capture", "Capture", capturable, _why_not_capture(payment, is_busy)),
@@ -491,7 +489,7 @@ def _settle(payment: Payment, operation: Operation | None, fact: GatewayFact) ->
 
 def _wake_sagas(order: Order) -> None:
     """Whoever waits for the gateway looks again: by its signal, or because it is due now."""
-    for run in order.sagas.filter(state__in=["RUNNING", "COMPENSATING", "WAITING"]):
+    for run in order.sagas.filter(state__in=DRIVEN_STATES):
         if run.waiting_for == "customer":
             engine.send_signal(run.pk, "customer", dedupe_id=ids.new_id("evt"), payload={"by": "gateway"})
         elif run.state != SagaState.WAITING:

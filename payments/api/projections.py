@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from payments.api.fields import ClosedSerializer, OpenObjectField
-from payments.models import Event, Operation, OperationState, Order, OrderState, Payment, PaymentState
+from payments.models import Operation, OperationState, Order, OrderState, Payment, PaymentState
 
 _PUBLIC_ERROR_MEMBERS = ("code", "decline_code", "gateway_code", "advice", "message")
 
@@ -161,10 +161,6 @@ def render_payment(payment: Payment) -> dict[str, Any]:
 
 def render_refund(refund: Operation) -> dict[str, Any]:
     return dict(RefundProjection(refund).data)
-
-
-def render_event(event: Event) -> dict[str, Any]:
-    return dict(EventProjection(instance=event).to_representation(event))
 
 
 def select_public_error(error: Any) -> dict[str, Any] | None:

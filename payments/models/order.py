@@ -36,10 +36,6 @@ class CaptureMethod(models.TextChoices):
 
 
 class OrderQuerySet(models.QuerySet["Order"]):
-    def of_client(self, client: ApiClient) -> OrderQuerySet:
-        """Only this client's: another client's order does not exist for it."""
-        return self.filter(client=client)
-
     def locked(self, order_id: str) -> Order:
         """The order under a row lock; always taken before its payment's."""
         return self.select_for_update(of=("self",)).get(pk=order_id)

@@ -97,10 +97,7 @@ class Runner:
             if self.run.state == SagaState.RUNNING:
                 page.note("compensate", self.run.step, error=error.to_dict())
                 self.begin_compensation(error, page, context)
-            delay = self._run_on(page, context)
-            store.turn_page(
-                self.run, page, keep_lease=self.run.state in _MOVING and delay is None, delay=delay
-            )
+            self._end_turn(page, context)
         self.drive()
 
     def _must_leave(self) -> bool:
@@ -183,6 +180,10 @@ class Runner:
             self.signal = context.signal = store.take_signal(self.run.id, self.run.waiting_for)
         if has_answer:
             self._apply(self._record(context, answer), page, context)
+        self._end_turn(page, context)
+
+    def _end_turn(self, page: Page, context: Context) -> None:
+        """Go on as far as the transaction reaches, and write the page."""
         delay = self._run_on(page, context)
         self._take_notes(page, context)
         keep_lease = self.run.state in _MOVING and delay is None

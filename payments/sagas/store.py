@@ -15,7 +15,6 @@ from django.db import connection
 
 from payments import sql
 from payments.errors import StaleLeaseError
-from payments.models import SagaState
 from payments.sagas.recipe import EffectRow
 
 MAX_CLAIMS = 20  # claims of one step without progress before a run is quarantined
@@ -256,10 +255,6 @@ def _parameters(run: RunRow, page: Page, keep_lease: bool, delay: float | None) 
         ),
         "diary": _json(page.diary),
     }
-
-
-def is_finished(state: str) -> bool:
-    return state in (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FORCED)
 
 
 def _json(value: Any) -> str:
