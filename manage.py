@@ -72,9 +72,10 @@ def run_command() -> None:
     from django.core.management import execute_from_command_line  # noqa: PLC0415
     from django.db.utils import OperationalError  # noqa: PLC0415
 
-    from config import embedded  # noqa: PLC0415
+    from config import demo_site, embedded  # noqa: PLC0415
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    demo_site.join_running_demo(next(iter(sys.argv[1:]), ""))
     try:
         execute_from_command_line(sys.argv)
     except embedded.EmbeddedError as error:

@@ -109,3 +109,52 @@ def table(
         aim = f"{aims[name]:.2f}" if name in aims else ""
         print(f"| {name:44} | {medians[name]:10.0f} | {spread:>15} | {ratio:{len(base) + 6}.2f} | {aim:>4} |")
     print(f"\n{note}\n" if note else "")
+
+
+class CpuMeter:
+    """CPU seconds that a server's processes and the backends of one database spend from here on.
+
+    Read from /proc, so for a PostgreSQL on this machine alone. What the server does for everybody (writing the log
+    and the pages out) belongs to no database and is left out.
+    """
+
+    def __init__(self, url: str, *roots: int) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._roots = roots
+        self._before = self._read()
+
+    def read(self) -> tuple[float, float]:
+        """Of the processes, and of the backends."""
+        now = self._read()
+        self._connection.close()
+        return tuple(
+            sum(seconds - before.get(pid, 0.0) for pid, seconds in after.items())
+            for before, after in zip(self._before, now, strict=True)
+        )
+
+    def _read(self) -> tuple[dict[int, float], dict[int, float]]:
+        backends = self._connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return (
+            {pid: cpu_seconds(pid) for root in self._roots for pid in [root, *find_children(root)]},
+            {pid: cpu_seconds(pid) for (pid,) in backends},
+        )
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = _read_stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
+def find_children(parent: int) -> list[int]:
+    numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in numbers if (fields := _read_stat(pid)) and int(fields[1]) == parent]
+
+
+def _read_stat(pid: int) -> list[str]:
+    """The fields behind the program's name: state, parent, ..."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

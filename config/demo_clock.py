@@ -15,7 +15,8 @@ from django.conf import settings
 from django.db import connection
 
 from payments.gateways.base import ChargeRequest, ChargeResult
-from payments.gateways.stripe import API_BASE, StripeGateway
+from payments.gateways.stripe import StripeGateway
+from payments.gateways.stripe.client import API_BASE
 
 with suppress(ModuleNotFoundError):  # of requirements/local.txt; production has none, and refuses to seed
     import time_machine
@@ -155,7 +156,7 @@ class PastStripeGateway(StripeGateway):
         super().__init__(api_key, api_base=api_base, timeout=timeout)
         self._client = stripe.StripeClient(
             api_key,
-            base_addresses={"api": self._api_base},
+            base_addresses={"api": self._api_base, "files": self._files_base},
             max_network_retries=0,
             http_client=stripe.RequestsClient(timeout=self._timeout, session=PastSession()),
         )

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.utils import timezone
 
 from config import demo_access, demo_shop
@@ -23,7 +24,19 @@ from fraud import services as fraud
 from fraud.models import ListEntry, ReasonCode, Review
 from payments import services
 from payments.errors import ConflictError, PaymentError
-from payments.models import ApiClient, GatewayAccount, Order, OrderState, SagaRun, SagaState, StockItem
+from payments.models import (
+    ApiClient,
+    Dispute,
+    GatewayAccount,
+    Order,
+    OrderState,
+    RoutingRule,
+    RoutingTarget,
+    SagaRun,
+    SagaState,
+    SavedPaymentMethod,
+    StockItem,
+)
 from reconciliation import services as reconciliation
 from reconciliation.kinds import DiscrepancyType
 from reconciliation.models import Discrepancy
@@ -41,6 +54,14 @@ OPEN_REVIEWS = 6
 PATIENCE = 12  # more tries than a saga has
 ORDERS_A_DAY = (24, 33)  # besides the events
 RESOLVED_BEFORE = timedelta(days=4)  # what is newer is still on finance's desk
+CLOSED_BEFORE = timedelta(days=7)  # the books of days before are closed
+SUBSCRIBER = 23  # the customer whose card is kept
+TEA = {"TEA-POT": 1, "TEA-SENCHA": 4}  # an order that comes in two parcels
+EVIDENCE = {
+    "shipping_documentation": "Handed over three days after the order.",
+    "customer_communication": "The customer thanked us for the parcel by mail.",
+    "uncategorized": "The same card paid two earlier orders to the same address.",
+}
 STORIES = {
     "paid": 700,
     "declined": 85,
@@ -61,18 +82,18 @@ DECLINES = {
 }
 # What happens besides, so many days ago.
 EVENTFUL_DAYS = {
-    12: ["unserved", "lost_answer"],
-    11: ["dropped_row", "limited"],
-    10: ["blocked", "altered_row"],
-    9: ["rescued", "late_webhook"],
+    12: ["unserved", "lost_answer", "dispute_won"],
+    11: ["dropped_row", "limited", "saved_card"],
+    10: ["blocked", "altered_row", "dispute_lost"],
+    9: ["rescued", "late_webhook", "parts"],
     8: ["limited", "foreign_refund"],
-    7: ["failed_capture", "blocked"],
+    7: ["failed_capture", "blocked", "parts_refunded"],
     6: ["dropped_row", "limited"],
-    5: ["invented_row", "lost_answer"],
-    4: ["stuck", "limited"],
-    3: ["mismatch", "altered_row", "dropped_row"],
+    5: ["invented_row", "lost_answer", "dispute_open"],
+    4: ["stuck", "limited", "dispute_inquiry", "parts_released"],
+    3: ["mismatch", "altered_row", "dropped_row", "parts"],
     2: ["stuck", "limited", "foreign_refund"],
-    1: ["foreign_order", "limited", "blocked"],
+    1: ["foreign_order", "limited", "blocked", "closing"],
     0: ["forged_webhook", "open_reviews"],
 }
 REFUND_NOTES = {
@@ -192,6 +213,7 @@ class History:
             self._schedule(moment, getattr(self, f"_play_{name}"))
         if ago == self._calendar.days - 1:
             self._schedule(begin + timedelta(minutes=1), self._block_fraudster)
+            self._schedule(begin + timedelta(minutes=2), self._route_dollars)
         else:
             self._schedule(begin + NIGHT_RUN, self._reconcile)
         for _ in range(dice.randint(*ORDERS_A_DAY)):
@@ -334,6 +356,113 @@ class History:
     def _play_limited(self, at: datetime) -> None:
         """A print of which there are four: who comes too late is not charged."""
         self._place(at, goods={demo_shop.LIMITED: 1})
+
+    def _route_dollars(self, at: datetime) -> None:
+        """One rule, so that there is one to read; with one account it changes nothing."""
+        with self._clock.at(at), transaction.atomic():
+            rule, is_new = RoutingRule.objects.get_or_create(
+                name="Dollars and yen", defaults={"currencies": ["USD", "JPY"]}
+            )
+            if is_new:
+                RoutingTarget.objects.create(rule=rule, account=self._account)
+
+    def _play_saved_card(self, at: datetime) -> None:
+        """A subscriber lets the shop keep the card, and is charged for the next parcel without being there."""
+        order = self._place(at, customer=SUBSCRIBER, goods={"TEA-SENCHA": 2}, save_payment_method=True)
+        if order.state == OrderState.PAID:
+            self._schedule(at + timedelta(days=7), partial(self._charge_saved_card, order))
+
+    def _charge_saved_card(self, order: Order, at: datetime) -> None:
+        method = SavedPaymentMethod.objects.usable().get(
+            customer__client=self._client, customer__storefront_id=order.customer_id
+        )
+        wishes = {"customer": SUBSCRIBER, "goods": {"TEA-SENCHA": 2}, "off_session": True}
+        self._place(at, payment_method=method.pk, **wishes)
+
+    # --- captures in parts ----------------------------------------------------------------------------------
+
+    def _play_parts(self, at: datetime) -> None:
+        """Two parcels, two captures."""
+        self._send_first_part(at, partial(self._capture_part, is_final=True))
+
+    def _play_parts_refunded(self, at: datetime) -> None:
+        """As above, and something out of the first parcel comes back."""
+        order = self._send_first_part(at, partial(self._capture_part, is_final=True))
+        self._schedule(at + timedelta(days=4), partial(self._refund_part, order))
+
+    def _play_parts_released(self, at: datetime) -> None:
+        """The second parcel is never sent: the rest of the hold goes back."""
+        self._send_first_part(at, self._cancel)
+
+    def _send_first_part(self, at: datetime, go_on: Callable[[Order, datetime], None]) -> Order:
+        order = self._place(at, goods=TEA, capture="manual")
+        if order.payment.capturable:
+            self._schedule(at + timedelta(hours=16), partial(self._capture_part, order, is_final=False))
+            self._schedule(at + timedelta(hours=40), partial(go_on, order))
+        return order
+
+    def _capture_part(self, order: Order, at: datetime, *, is_final: bool) -> None:
+        amount = None if is_final else order.amount // 2
+        with self._acting(at, order):
+            order = services.find_order(order.pk)
+            services.capture_order(order, amount=amount, final=is_final, actor=API)
+        self._tell(order, at)
+
+    def _refund_part(self, order: Order, at: datetime) -> None:
+        order = services.find_order(order.pk)
+        captures = services.refundable_captures(order.payment)
+        if not captures:
+            return
+        first = captures[0][0]
+        reason, actor = "damaged", name_of(self._people.finance)
+        ask = partial(services.refund_order, order, amount=first.amount // 3, capture=first.pk)
+        with self._acting(at, order):
+            ask(reason=reason, note=REFUND_NOTES[reason], actor=actor)
+        self._tell(order, at)
+
+    # --- disputes -------------------------------------------------------------------------------------------
+
+    def _play_dispute_won(self, at: datetime) -> None:
+        self._sell_disputed(at, end="won")
+
+    def _play_dispute_lost(self, at: datetime) -> None:
+        self._sell_disputed(at, end="lost")
+
+    def _play_dispute_open(self, at: datetime) -> None:
+        """Finance has begun to collect, and has still some days for it."""
+        self._sell_disputed(at, reason="product_not_received")
+
+    def _play_dispute_inquiry(self, at: datetime) -> None:
+        """The bank only asks; no money has moved."""
+        self._sell_disputed(at, reason="general", inquiry=True)
+
+    def _sell_disputed(self, at: datetime, *, end: str = "", **complaint: Any) -> None:
+        order = self._place(at, goods={"VASE-TALL": 1})
+        if order.state == OrderState.PAID:
+            self._schedule(at + timedelta(days=2), partial(self._dispute, order, end, complaint))
+
+    def _dispute(self, order: Order, end: str, complaint: dict[str, Any], at: datetime) -> None:
+        with self._acting(at, order):
+            self._bank.control("_disputes", payment_intent=order.payment.gateway_reference, **complaint)
+        self._tell(order, at)
+        dispute = Dispute.objects.get(payment=order.payment)
+        self._schedule(at + timedelta(hours=20), partial(self._answer, order, dispute, end))
+
+    def _answer(self, order: Order, dispute: Dispute, end: str, at: datetime) -> None:
+        """One that is decided later is answered; else the evidence is only collected."""
+        actor = name_of(self._people.finance)
+        with self._acting(at, order):
+            for kind, text in EVIDENCE.items():
+                services.add_evidence(dispute, kind=kind, text=text, actor=actor)
+            if end:
+                services.submit_evidence(dispute, actor=actor)
+        if end:
+            self._schedule(at + timedelta(days=2), partial(self._decide_dispute, order, dispute, end))
+
+    def _decide_dispute(self, order: Order, dispute: Dispute, end: str, at: datetime) -> None:
+        with self._acting(at, order):
+            self._bank.control("_disputes", dispute=dispute.gateway_reference, status=end)
+        self._tell(order, at)
 
     # --- fraud ----------------------------------------------------------------------------------------------
 
@@ -507,6 +636,15 @@ class History:
                     scene.webhooks.add(self._hand_over(event))
             reconciliation.recheck_unsettled()
 
+    def _play_closing(self, at: datetime) -> None:
+        """Finance closes the books of the first days; a short history has none that are old enough."""
+        first = self._calendar.last - timedelta(days=self._calendar.days - 1)
+        last = self._calendar.last - CLOSED_BEFORE
+        if first <= last:
+            with self._clock.at(at):
+                actor = name_of(self._people.finance)
+                services.close_period(self._account, first_day=first, last_day=last, actor=actor)
+
     def _settle_discrepancies(self, at: datetime) -> None:
         """Finance's morning: what is older than four days is explained, the oldest of the rest is taken on."""
         actor = name_of(self._people.finance)
@@ -536,10 +674,12 @@ def name_of(user: User) -> str:
 
 
 def choose_events(events: Sequence[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
-    """Of what the gateway said of a payment, its last state and its refunds: the rest would be heard and ignored."""
+    """Of what the gateway said of a payment, its last state, refunds and disputes: the rest would be ignored."""
     about = [event for event in events if reference and reference in subjects(event)]
     states = [event for event in about if event["type"].startswith("payment_intent.")]
-    return states[-1:] + [event for event in about if event["type"].startswith("refund.")]
+    return states[-1:] + [
+        event for event in about if event["type"].startswith(("refund.", "charge.dispute."))
+    ]
 
 
 def subjects(event: dict[str, Any]) -> tuple[str, str]:

@@ -98,8 +98,12 @@ def make_customer(number: int) -> Customer:
 
 
 def draft_order(dice: Random, *, reference: str, at: datetime, history: str, **wishes: Any) -> OrderDraft:
-    """What a customer orders at that time. `wishes` may name `goods`, `ship_to`, a `card` kind, or any field."""
-    customer = make_customer(dice.randrange(CUSTOMERS))
+    """What a customer orders at that time.
+
+    `wishes` may name the `customer` by number, `goods`, `ship_to`, a `card` kind, or any field.
+    """
+    number = wishes.pop("customer", None)
+    customer = make_customer(dice.randrange(CUSTOMERS) if number is None else number)
     currency = CURRENCIES.get(customer.country, "EUR")
     lines = price_lines(wishes.pop("goods", None) or fill_basket(dice), currency)
     total = sum(int(line["quantity"]) * int(line["unit_amount"]) for line in lines)

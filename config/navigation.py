@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from fraud.models import Review
-from payments.models import Operation, SagaRun
+from payments.models import Dispute, ForceRequest, OnCallPage, Operation, SagaRun
 from reconciliation.models import Discrepancy
 from webhooks.models import InboundState, InboundWebhook
 
@@ -46,6 +46,7 @@ NAVIGATION: dict[str, list[Item]] = {
     "Orders": [
         Item("Orders", "receipt_long", "payments_order"),
         Item("Payments", "credit_card", "payments_payment"),
+        Item("Customers", "person_search", "payments_customer"),
         Item("Operations", "swap_horiz", "payments_operation", queue="unknown"),
     ],
     "Fraud": [
@@ -55,16 +56,20 @@ NAVIGATION: dict[str, list[Item]] = {
         Item("Lists", "list_alt", "fraud_listentry"),
     ],
     "Finance": [
+        Item("Disputes", "feedback", "payments_dispute", queue="disputes"),
         Item("Discrepancies", "difference", "reconciliation_discrepancy", queue="discrepancies"),
         Item("Reconciliation runs", "sync_alt", "reconciliation_run"),
         Item("Tolerances", "straighten", "reconciliation_tolerance"),
         Item("Ledger entries", "menu_book", "payments_ledgerentry"),
         Item("Trial balance", "balance", "payments_ledgeraccount", page="trial"),
+        Item("Periods", "event_available", "payments_ledgerperiod"),
     ],
     "On-call": [
         Item("Sagas", "account_tree", "payments_sagarun", queue="stuck"),
-        Item("Calls", "campaign", "payments_oncallpage"),
+        Item("Forced ends", "gavel", "payments_forcerequest", queue="forced"),
+        Item("Calls", "campaign", "payments_oncallpage", queue="untaken"),
         Item("Webhooks in", "call_received", "webhooks_inboundwebhook", queue="quarantined"),
+        Item("Webhook health", "monitor_heart", "webhooks_inboundwebhook", page="health"),
         Item("Refused deliveries", "gpp_bad", "webhooks_rejecteddelivery"),
         Item("Webhooks out", "call_made", "webhooks_delivery"),
         Item("Stock", "inventory_2", "payments_stockitem"),
@@ -73,11 +78,13 @@ NAVIGATION: dict[str, list[Item]] = {
         Item("API clients", "storefront", "payments_apiclient"),
         Item("API keys", "key", "payments_apikey"),
         Item("Webhook endpoints", "webhook", "webhooks_endpoint"),
+        Item("Event types", "category", "webhooks_endpoint", page="types"),
         Item("Events", "event_note", "payments_event"),
         Item("Idempotency keys", "fingerprint", "payments_idempotencykey"),
     ],
     "House": [
         Item("Gateway accounts", "account_balance_wallet", "payments_gatewayaccount"),
+        Item("Routing rules", "alt_route", "payments_routingrule"),
         Item("Users", "person", "auth_user"),
         Item("Roles", "group", "auth_group"),
         Item("Schedule", "schedule", "django_celery_beat_periodictask"),
@@ -88,17 +95,29 @@ NAVIGATION: dict[str, list[Item]] = {
 def build_navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The groups and pages that this user may open; counts belong to the pages, so nobody sees another's."""
     counts = count_queues()
+    here = find_here(request.path)
     home = {"title": "Dashboard", "icon": "dashboard", "link": reverse("admin:index")}
     groups: list[dict[str, Any]] = [{"title": "", "items": [home]}]
     for title, items in NAVIGATION.items():
-        shown = [_show(item, counts) for item in items if request.user.has_perm(item.permission)]
+        shown = [_show(item, counts, here) for item in items if request.user.has_perm(item.permission)]
         if shown:
             groups.append({"title": title, "separator": True, "items": shown})
     return groups
 
 
-def _show(item: Item, counts: dict[str, int]) -> dict[str, Any]:
-    line: dict[str, Any] = {"title": item.title, "icon": item.icon, "link": item.link}
+def find_here(path: str) -> str:
+    """The link of the page that the path is, or lies below; the nearest, as one page may lie below another."""
+    links = [item.link for items in NAVIGATION.values() for item in items]
+    return max((link for link in links if path.startswith(link.partition("?")[0])), key=len, default="")
+
+
+def _show(item: Item, counts: dict[str, int], here: str) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "title": item.title,
+        "icon": item.icon,
+        "link": item.link,
+        "active": item.link == here,
+    }
     if count := counts.get(item.queue):
         line |= {"badge": f"{MOST}+" if count > MOST else str(count), "badge_variant": "danger"}
     return line
@@ -116,8 +135,11 @@ def count_queues() -> dict[str, int]:
 def _count_queues() -> dict[str, int]:
     queues: dict[str, QuerySet[Any]] = {
         "reviews": Review.objects.open(),
+        "disputes": Dispute.objects.unanswered(),
         "discrepancies": Discrepancy.objects.unsettled(),
         "stuck": SagaRun.objects.stuck(),
+        "forced": ForceRequest.objects.filter(state=ForceRequest.State.OPEN),
+        "untaken": OnCallPage.objects.filter(sent_at__isnull=True).exclude(error="", mail_error=""),
         "unknown": Operation.objects.doubtful(),
         "quarantined": InboundWebhook.objects.filter(state=InboundState.QUARANTINED),
     }

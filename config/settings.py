@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import environ
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.core.exceptions import ImproperlyConfigured
 
 from config import embedded
 from config.logging import logging_config
 from config.unfold import UNFOLD  # noqa: F401
+from payments.kinds import EVIDENCE_KINDS, DisputeState, OperationKind
 from payments.redaction import redact_data
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -54,6 +57,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "csp",
+    "corsheaders",
     "payments.apps.PaymentsConfig",
     "fraud.apps.FraudConfig",
     "reconciliation.apps.ReconciliationConfig",
@@ -175,6 +179,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_SCHEMA_CLASS": "payments.api.schema.ProblemAutoSchema",
     "EXCEPTION_HANDLER": "payments.api.errors.handle_exception",
     "UNAUTHENTICATED_USER": None,
+    "NUM_PROXIES": TRUSTED_PROXIES,
     "PAGE_SIZE": 25,
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
@@ -189,14 +194,54 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": r"/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "APPEND_COMPONENTS": {
+        "securitySchemes": {
+            "clientBasic": {"type": "http", "scheme": "basic", "description": "Client id and API key."}
+        }
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "payments.api.schema.add_webhooks",
+    ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
         "OrderState": "payments.models.order.OrderState",
         "PaymentState": "payments.models.payment.PaymentState",
         "OperationState": "payments.models.payment.OperationState",
+        "DisputeState": [state.value for state in DisputeState],
+        "DeliveryState": "webhooks.models.DeliveryState",
+        "OperationKind": [kind.value for kind in OperationKind],
+        "EvidenceKind": EVIDENCE_KINDS,
     },
 }
 API_RATE_LIMIT = env.str("API_RATE_LIMIT", "100/second")  # per API key
+TOKEN_RATE_LIMIT = env.str("TOKEN_RATE_LIMIT", "60/minute")  # token requests, per address of the caller
+WEBHOOK_FORGERY_LIMIT = env.str(
+    "WEBHOOK_FORGERY_LIMIT", "30/minute"
+)  # bad signatures, per address of the sender
+ACCESS_TOKEN_SECONDS = env.int("ACCESS_TOKEN_SECONDS", 10 * 60)
+TOKEN_KEY_DAYS = env.int("TOKEN_KEY_DAYS", 30)  # how old a signing key becomes before it is rotated
+# Browsers on other origins: off unless origins are listed, for the API alone, never with cookies.
+CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_CREDENTIALS = False
+CORS_ALLOW_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "prefer", "x-request-id"]
+CORS_EXPOSE_HEADERS = [
+    "Idempotency-Key",
+    "Idempotent-Replayed",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Request-ID",
+]
+if CORS_ALLOWED_ORIGINS:
+    MIDDLEWARE.insert(
+        MIDDLEWARE.index("csp.middleware.CSPMiddleware"), "corsheaders.middleware.CorsMiddleware"
+    )
 
 # --- work ---------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = embedded.broker_url(REDIS_URL)
@@ -211,14 +256,34 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 # --- payments -----------------------------------------------------------------------------------------------
-PAYMENT_GATEWAYS = {"stripe": "payments.gateways.stripe.StripeGateway"}
+PAYMENT_GATEWAYS = {
+    "stripe": "payments.gateways.stripe.StripeGateway",
+    "braintree": "payments.gateways.braintree.BraintreeGateway",
+    "adyen": "payments.gateways.adyen.AdyenGateway",
+}
 PAYMENT_SCREENER = env.str("PAYMENT_SCREENER", "fraud.screening.RuleScreener")
 INVENTORY_BACKEND = env.str("INVENTORY_BACKEND", "payments.fulfilment.local.LocalInventory")
 SHIPPING_BACKEND = env.str("SHIPPING_BACKEND", "payments.fulfilment.local.LocalShipping")
+# Who declares how long data is kept, beside payments itself (see payments/retention.py).
+DATA_KEEPERS = [
+    "webhooks.retention.WebhooksData",
+    "fraud.retention.FraudData",
+    "reconciliation.retention.ReconciliationData",
+    "config.retention.SiteData",
+]
 UNSERVED_COUNTRIES = env.list("UNSERVED_COUNTRIES", default=["AQ"])  # the local carrier refuses these
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", "")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", "https://api.stripe.com")
 STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", "")
+ADYEN_API_KEY = env.str("ADYEN_API_KEY", "")
+ADYEN_API_BASE = env.str("ADYEN_API_BASE", "")  # the live prefix of the account, or a test host
+ADYEN_MERCHANT_ACCOUNT = env.str("ADYEN_MERCHANT_ACCOUNT", "")
+ADYEN_WEBHOOK_SECRET = env.str("ADYEN_WEBHOOK_SECRET", "")  # the HMAC key, in hexadecimal
+BRAINTREE_API_KEY = env.str("BRAINTREE_API_KEY", "")  # the private key
+BRAINTREE_API_BASE = env.str("BRAINTREE_API_BASE", "")
+BRAINTREE_MERCHANT_ID = env.str("BRAINTREE_MERCHANT_ID", "")
+BRAINTREE_PUBLIC_KEY = env.str("BRAINTREE_PUBLIC_KEY", "")
+BRAINTREE_WEBHOOK_SECRET = env.str("BRAINTREE_WEBHOOK_SECRET", "")
 GATEWAY_RATE_LIMIT = env.str("GATEWAY_RATE_LIMIT", "100/second")  # per gateway account
 GATEWAY_TIMEOUT_SECONDS = env.int(
     "GATEWAY_TIMEOUT_SECONDS", 25
@@ -229,9 +294,46 @@ REVIEW_SECONDS = env.int(
     "REVIEW_SECONDS", 5 * 24 * 60 * 60
 )  # below the 7 days that a card authorization holds
 UNKNOWN_QUERY_SECONDS = env.list("UNKNOWN_QUERY_SECONDS", cast=int, default=[5, 60, 300, 3600])
+# What a gateway has received and not done: asked for now and then, and a person's task in the end.
+PENDING_QUERY_SECONDS = env.list("PENDING_QUERY_SECONDS", cast=int, default=[300, 3600, 21600, 86400])
+PENDING_SECONDS = env.int("PENDING_SECONDS", 2 * 24 * 60 * 60)  # how long a saga waits for a gateway's word
+PENDING_REFUND_DAYS = env.int("PENDING_REFUND_DAYS", 14)  # banks take up to ten days for a refund
+# Before a hold ends: the storefront is warned, then it is canceled (or captured) while it still can be.
+HOLD_WARNING_SECONDS = env.int("HOLD_WARNING_SECONDS", 48 * 60 * 60)
+HOLD_ACTION_SECONDS = env.int("HOLD_ACTION_SECONDS", 2 * 60 * 60)
+HOLD_ACTION = env.str("HOLD_ACTION", "cancel")
+if HOLD_ACTION not in ("cancel", "capture"):  # a slip of the pen must not decide what becomes of money
+    raise ImproperlyConfigured(
+        f"HOLD_ACTION must be cancel or capture, not {HOLD_ACTION!r}; nothing was started."
+    )
+DISPUTE_WARNING_SECONDS = env.int("DISPUTE_WARNING_SECONDS", 72 * 60 * 60)
 # Whether storefront webhooks may go to private addresses and plain http: a demo's own receiver lives there.
 WEBHOOK_ALLOW_PRIVATE = env.bool("WEBHOOK_ALLOW_PRIVATE", not PRODUCTION)
+# Public networks of our own, behind a NAT or a load balancer, where they must not go either.
+WEBHOOK_REFUSED_NETWORKS: list[str] = env.list("WEBHOOK_REFUSED_NETWORKS", default=[])
+for _network in WEBHOOK_REFUSED_NETWORKS:
+    try:
+        ip_network(_network)
+    except ValueError as _error:
+        raise ImproperlyConfigured(f"WEBHOOK_REFUSED_NETWORKS: {_error}; nothing was started.") from None
+WEBHOOK_TIMEOUT_SECONDS = env.float("WEBHOOK_TIMEOUT_SECONDS", 15.0)  # for one whole delivery
+WEBHOOKS_IN_FLIGHT = env.int("WEBHOOKS_IN_FLIGHT", 4)  # at one endpoint at once, over all workers
+
+# --- on-call ------------------------------------------------------------------------------------------------
 ONCALL_URL = env.str("ONCALL_URL", "")
+ONCALL_EMAIL: list[str] = env.list("ONCALL_EMAIL", default=[])
+RUNBOOK_URL = env.str("RUNBOOK_URL", "")  # a section's name is put behind it; empty: our own pages
+_mail = env.email_url("EMAIL_URL", default="consolemail://")
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST = _mail.get("EMAIL_HOST") or "localhost"
+EMAIL_PORT = _mail.get("EMAIL_PORT") or 25
+EMAIL_HOST_USER = _mail.get("EMAIL_HOST_USER") or ""
+EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_PASSWORD") or ""
+EMAIL_USE_TLS = bool(_mail.get("EMAIL_USE_TLS"))
+EMAIL_USE_SSL = bool(_mail.get("EMAIL_USE_SSL"))
+EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH") or ""
+EMAIL_TIMEOUT = 10  # seconds
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", "countinghouse@localhost")
 
 # --- logs ---------------------------------------------------------------------------------------------------
 LOG_JSON = env.bool("LOG_JSON", PRODUCTION)

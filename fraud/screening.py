@@ -67,10 +67,12 @@ class RuleScreener:
             Verdict.objects.bulk_create(_verdict_rows(assessment, judged.result))
 
     def open_review(self, order: Order, payment: Payment, *, expires_at: datetime) -> None:
-        """Put the order into the queue; once is enough."""
+        """Put the order into the queue; of one that is there, only the deadline moves."""
         assessment = order.assessments.first()
         if payment.authorization_expires_at:
             expires_at = min(expires_at, payment.authorization_expires_at - EXPIRY_MARGIN)
+        if Review.objects.open().filter(order=order).update(expires_at=expires_at):
+            return
         Review.objects.bulk_create(
             [
                 Review(

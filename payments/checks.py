@@ -1,4 +1,4 @@
-"""System checks: what settings name can be loaded, webhooks can be verified, and no saga loses its recipe."""
+"""System checks: settings load, webhooks can be verified, no saga loses its recipe, and on-call is told."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
+from payments import runbook
 from payments.fulfilment import get_inventory, get_shipping
 from payments.gateways import load_adapter
 from payments.models import GatewayAccount, SagaRun
+from payments.retention import load_keepers
 from payments.sagas.registry import RECIPES
 from payments.screening import get_screener
 
@@ -40,6 +42,7 @@ def _backends() -> list[tuple[str, Callable[[], object]]]:
         ("PAYMENT_SCREENER", get_screener),
         ("INVENTORY_BACKEND", get_inventory),
         ("SHIPPING_BACKEND", get_shipping),
+        ("DATA_KEEPERS", load_keepers),
     ]
 
 
@@ -76,6 +79,33 @@ def check_saga_recipes(
         for kind, version in sorted(set(live))
         if (kind, version) not in RECIPES
     ]
+
+
+@register()
+def check_runbook(app_configs: Apps = None, **kwargs: Any) -> list[CheckMessage]:
+    """Every page for on-call points at a section of the guide that is there (payments.E003)."""
+    try:
+        missing = sorted(runbook.all_slugs() - runbook.read_sections().keys())
+    except OSError as error:
+        missing = [str(error)]
+    return [
+        Error(
+            f"the on-call guide does not say what to do: {name}",
+            hint="Install docs/oncall.md beside the code, with a heading for each section of payments.runbook.",
+            id="payments.E003",
+        )
+        for name in missing
+    ]
+
+
+@register()
+def check_oncall(app_configs: Apps = None, **kwargs: Any) -> list[CheckMessage]:
+    """In production somebody hears of a saga that stops (payments.W002)."""
+    is_mailed = bool(settings.ONCALL_EMAIL) and "console" not in settings.EMAIL_BACKEND
+    if not settings.PRODUCTION or settings.ONCALL_URL or is_mailed:
+        return []
+    hint = "Set ONCALL_URL, or ONCALL_EMAIL and EMAIL_URL."
+    return [Warning("calls for on-call reach nobody: they are only logged", hint=hint, id="payments.W002")]
 
 
 def _rows(databases: Sequence[str] | None, query: Callable[[], Any]) -> list[Any]:

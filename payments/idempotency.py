@@ -25,9 +25,6 @@ from payments.errors import (
 )
 from payments.models import IdempotencyKey
 
-LIVE_FOR = timedelta(days=30)
-TOMBSTONE_FOR = timedelta(days=396)  # 13 months: an old key never charges again
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -151,14 +148,6 @@ def defer(claim: Claim) -> None:
 def abandon(claim: Claim) -> None:
     """Nothing was begun: the key is free again. A key with a resource is never freed."""
     IdempotencyKey.objects.filter(pk=claim.row_id, completed_at__isnull=True, resource="").delete()
-
-
-def bury_old_keys() -> int:
-    """Turn answers older than 30 days into tombstones, and forget tombstones after 13 months."""
-    now = timezone.now()
-    IdempotencyKey.objects.filter(created_at__lt=now - TOMBSTONE_FOR).delete()
-    old = IdempotencyKey.objects.filter(created_at__lt=now - LIVE_FOR, is_tombstone=False)
-    return old.update(is_tombstone=True, answer=None, content_type="")
 
 
 def idempotent(*, scope: str, key: Callable[P, str]) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -280,28 +280,34 @@ def contains_card_data(value: Any) -> str | None:
 
     The pointer shows no digit of a card number that is itself used as a key.
     """
-    return _find_card_data(value, "", "", 0)
+    return _find_card_data(value, "", 0)
 
 
-def _find_card_data(value: Any, kind: str, pointer: str, depth: int) -> str | None:
+def _find_card_data(value: Any, kind: str, depth: int) -> str | None:
+    """What the pointer has below this value. Most values hold nothing, so names are only made on the way back."""
     if depth > _MAX_DEPTH:
-        return pointer
-    members: list[tuple[Any, Any, str]] = []
+        return ""
     if isinstance(value, Mapping):
-        members = [(key, member, _inherit(kind, key)) for key, member in value.items()]
-    elif isinstance(value, list | tuple):
-        members = [(str(index), member, kind) for index, member in enumerate(value)]
-    elif _is_card_data(value, kind):
-        return pointer
-    for key, member, member_kind in members:
-        name = redact(str(key)) if _HAS_DIGIT.search(str(key)) else str(key)
-        at = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
-        if name != str(key) and _is_card_data(key, ""):
-            return at
-        found = _find_card_data(member, member_kind, at, depth + 1)
-        if found is not None:
-            return found
-    return None
+        for key, member in value.items():
+            if _is_card_data(key, ""):
+                return f"/{_name_member(key)}"
+            found = _find_card_data(member, _inherit(kind, key), depth + 1)
+            if found is not None:
+                return f"/{_name_member(key)}{found}"
+        return None
+    if isinstance(value, list | tuple):
+        for index, member in enumerate(value):
+            found = _find_card_data(member, kind, depth + 1)
+            if found is not None:
+                return f"/{index}{found}"
+        return None
+    return "" if _is_card_data(value, kind) else None
+
+
+def _name_member(key: Any) -> str:
+    """A key without card data, as RFC 6901 writes it."""
+    name = redact(str(key)) if _HAS_DIGIT.search(str(key)) else str(key)
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _is_card_data(value: Any, kind: str) -> bool:
@@ -312,8 +318,11 @@ def _is_card_data(value: Any, kind: str) -> bool:
     if kind in _CARD_KINDS and _is_forbidden(value, kind):
         return True
     text = _as_text(value)
-    shadow = make_shadow(text)
-    return bool(shadow and find_cards(shadow)) or bool(_CODE_IN_TEXT.search(text))
+    if len(text) >= SHORTEST:
+        shadow = make_shadow(text)
+        if shadow and find_cards(shadow):
+            return True
+    return bool(_CODE_IN_TEXT.search(text))
 
 
 # --- logging ------------------------------------------------------------------------------------------------

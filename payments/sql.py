@@ -23,6 +23,12 @@ def fetch_one(statement: str, parameters: Parameters) -> tuple[Any, ...] | None:
         return cursor.execute(statement, parameters, prepare=True).fetchone()
 
 
+def fetch_all(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+    """Every row, read at once. Values come as Django's cursor gives them: jsonb as text."""
+    with connection.wrap_database_errors, _cursor() as cursor:
+        return cursor.execute(statement, parameters, prepare=True).fetchall()
+
+
 def _cursor() -> psycopg.Cursor[tuple[Any, ...]]:
     # Django's own cursors merge the parameters into the text, so that PostgreSQL plans each call anew.
     connection.ensure_connection()

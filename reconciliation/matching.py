@@ -264,7 +264,7 @@ _REOPEN = f"""
 WITH reopened AS (
     UPDATE reconciliation_discrepancy d
     SET state = 'open', assigned_to_id = NULL, reason = '', note = '', resolved_by = '', resolved_at = NULL,
-        closed_cause = '', closed_at = NULL, page_id = NULL, first_seen = %(now)s
+        closed_cause = '', closed_at = NULL, oncall_page_id = NULL, first_seen = %(now)s
     FROM recon_found f
     WHERE d.account_id = %(account)s AND d.kind = f.kind AND d.key = f.key
       AND (d.state = 'closed' OR d.state = 'resolved' AND d.fingerprint <> {_FINGERPRINT})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -11,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from payments.models import GatewayAccount, Operation, Order, Payment
+from payments.models import GatewayAccount, OnCallPage, Operation, Order, Payment
 from payments.models.fields import CurrencyField, MinorUnitsField, PrefixedIdField
 from payments.money import Money
 from reconciliation.kinds import DiscrepancyType
@@ -295,8 +294,8 @@ class Discrepancy(models.Model):
     resolved_at = models.DateTimeField(null=True, blank=True)
     closed_cause = models.CharField(max_length=12, choices=ClosedCause.choices, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
-    page = models.ForeignKey(
-        "Page", on_delete=models.SET_NULL, related_name="discrepancies", null=True, blank=True
+    oncall_page = models.ForeignKey(
+        OnCallPage, on_delete=models.SET_NULL, related_name="discrepancies", null=True, blank=True
     )
     first_seen = models.DateTimeField()
     last_seen = models.DateTimeField()
@@ -389,39 +388,6 @@ class DiscrepancyEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.discrepancy_id}"
-
-
-class Page(models.Model):
-    """A call for on-call, written before it is sent: at most one for each time a run is started."""
-
-    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="pages")
-    attempt = models.PositiveIntegerField(help_text="Of the run.")
-    count = models.PositiveIntegerField()
-    amounts = models.JSONField(help_text="Minor units at stake, per currency.")
-    created_at = models.DateTimeField()
-    leased_until = models.DateTimeField(null=True, blank=True)
-    tries = models.PositiveIntegerField(default=0)
-    sent_at = models.DateTimeField(null=True, blank=True)
-    error = models.TextField(blank=True)
-
-    class Meta:
-        ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["run", "attempt"], name="page_once_per_start")]
-        indexes = [models.Index(fields=["created_at"], condition=Q(sent_at__isnull=True), name="page_unsent")]
-
-    def __str__(self) -> str:
-        return f"page {self.pk} of {self.run_id}"
-
-    def describe(self) -> dict[str, Any]:
-        """What is sent; `id` lets the receiver drop a repetition."""
-        return {
-            "id": f"{self.run_id}/{self.attempt}",
-            "type": "reconciliation.missing_gateway",
-            "account": str(self.run.account),
-            "day": self.run.day.isoformat(),
-            "count": self.count,
-            "amounts": self.amounts,
-        }
 
 
 class Tolerance(models.Model):

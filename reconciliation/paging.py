@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from datetime import timedelta
+from collections.abc import Mapping
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils import timezone
 
 from payments import oncall
+from payments.models import OnCallPage
 from payments.money import Money
 from reconciliation.kinds import DiscrepancyType
-from reconciliation.models import Discrepancy, DiscrepancyEvent, Page, Run
+from reconciliation.models import Discrepancy, DiscrepancyEvent, Run
 
-logger = logging.getLogger(__name__)
-
-LEASE = timedelta(minutes=1)
-MAX_TRIES = 50
+CAUSE = "reconciliation.missing_gateway"
 
 
-def open_page(run: Run) -> Page | None:
+def open_page(run: Run) -> int | None:
     """One page for all of the run's missing money that nobody was paged for; None when there is none."""
     with transaction.atomic():
         missing = list(
             Discrepancy.objects.unsettled()
             .select_for_update(of=("self",))
-            .filter(sightings__run=run, kind=DiscrepancyType.MISSING_GATEWAY, page__isnull=True)
+            .filter(sightings__run=run, kind=DiscrepancyType.MISSING_GATEWAY, oncall_page__isnull=True)
             .order_by("id")
         )
         if not missing:
@@ -37,58 +33,37 @@ def open_page(run: Run) -> Page | None:
         amounts: dict[str, int] = defaultdict(int)
         for item in missing:
             amounts[item.currency] += item.amount
-        now = timezone.now()
-        page, _ = Page.objects.update_or_create(
-            run=run,
-            attempt=run.attempt,
-            defaults={"count": len(missing), "amounts": dict(amounts), "created_at": now},
+        page = oncall.open_page(
+            f"{CAUSE}:{run.pk}/{run.attempt}",
+            text=tell_missing(run, len(missing), amounts),
+            detail={
+                "run": run.pk,
+                "account": str(run.account),
+                "day": run.day.isoformat(),
+                "count": len(missing),
+                "amounts": amounts,
+            },
+            path=reverse("admin:reconciliation_run_change", args=[run.pk]),
         )
-        Discrepancy.objects.filter(pk__in=[item.pk for item in missing]).update(page=page)
+        Discrepancy.objects.filter(pk__in=[item.pk for item in missing]).update(oncall_page=page)
+        now = timezone.now()
         DiscrepancyEvent.objects.bulk_create(
             DiscrepancyEvent(discrepancy=item, type=DiscrepancyEvent.Type.PAGED, at=now) for item in missing
         )
     return page
 
 
-def send_unsent_pages() -> int:
-    """Send every page that is not sent yet, and return how many went out."""
-    unsent = Page.objects.filter(sent_at__isnull=True, tries__lt=MAX_TRIES).order_by("pk")
-    return sum(send_page(page) for page in unsent.select_related("run__account"))
+def find_pages(run: Run) -> QuerySet[OnCallPage]:
+    """What on-call was paged for by each start of a run, the newest first."""
+    causes = [f"{CAUSE}:{run.pk}/{attempt}" for attempt in range(1, run.attempt + 1)]
+    return OnCallPage.objects.filter(cause__in=causes)
 
 
-def send_page(page: Page) -> bool:
-    """Send a page unless it was sent or somebody is sending it; a failure is kept on the row and tried again."""
-    if not _lease_page(page):
-        return False
-    text = describe_page(page)
-    logger.error(text, extra={"run": page.run_id, "page": page.pk})
-    try:
-        oncall.post(page.describe() | {"text": text, "url": _find_address(page)})
-    except (OSError, ValueError) as error:
-        Page.objects.filter(pk=page.pk).update(error=str(error)[:500], leased_until=None)
-        return False
-    return bool(
-        Page.objects.filter(pk=page.pk, sent_at__isnull=True).update(sent_at=timezone.now(), error="")
-    )
-
-
-def describe_page(page: Page) -> str:
+def tell_missing(run: Run, count: int, amounts: Mapping[str, int]) -> str:
     """The one sentence that wakes somebody up."""
-    sums = " and ".join(Money(amount, currency).format() for currency, amount in sorted(page.amounts.items()))
-    noun = "payment or refund" if page.count == 1 else "payments or refunds"
+    sums = " and ".join(Money(amount, currency).format() for currency, amount in sorted(amounts.items()))
+    noun = "payment or refund" if count == 1 else "payments or refunds"
     return (
-        f"{page.count} {noun}, {sums}, that we hold for done are not in the settlement report"
-        f" of {page.run.account} for {page.run.day}"
+        f"{count} {noun}, {sums}, that we hold for done are not in the settlement report"
+        f" of {run.account} for {run.day}"
     )
-
-
-def _lease_page(page: Page) -> bool:
-    now = timezone.now()
-    free = Page.objects.filter(pk=page.pk, sent_at__isnull=True).filter(
-        Q(leased_until__isnull=True) | Q(leased_until__lt=now)
-    )
-    return bool(free.update(leased_until=now + LEASE, tries=page.tries + 1))
-
-
-def _find_address(page: Page) -> str:
-    return f"{settings.SITE_URL}{reverse('admin:reconciliation_run_change', args=[page.run_id])}"

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from payments.errors import InvalidRequestError
 from payments.models import GatewayAccount
+from reconciliation.formats import find_report_parser
 from reconciliation.models import ReportChunk, ReportFile
-from reconciliation.parsers import BadRow, ReportFormatError, find_parser
+from reconciliation.parsers import BadRow, ReportFormatError
 
 CHUNK_BYTES = 1 << 20
 _IN_MEMORY_BYTES = 8 << 20
@@ -49,7 +50,7 @@ def check_report(account: GatewayAccount, chunks: Iterable[bytes]) -> int:
     rows = 0
     first_bad: BadRow | None = None
     try:
-        for row in find_parser(account.gateway)(chunks):
+        for row in find_report_parser(account.gateway)(chunks):
             if isinstance(row, BadRow):
                 first_bad = first_bad or row
             else:

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from payments import oncall
 from payments.errors import ConflictError, InvalidRequestError, ReportNotReadyError
 from payments.gateways import get_gateway
 from payments.models import GatewayAccount
@@ -232,7 +233,7 @@ def _match(run: Run) -> None:
 def _handle(run: Run) -> None:
     page = paging.open_page(run)
     if page:
-        paging.send_page(page)
+        oncall.send_page(page)
 
 
 _PHASES: tuple[tuple[RunState, Callable[[Run], None]], ...] = (

@@ -10,8 +10,9 @@ from itertools import islice
 from django.db import connection, transaction
 from django.utils import timezone
 
+from reconciliation.formats import find_report_parser
 from reconciliation.models import ReportFile, ReportLine
-from reconciliation.parsers import BadRow, ReportFormatError, ReportRow, find_parser
+from reconciliation.parsers import BadRow, ReportFormatError, ReportRow
 
 BATCH = 20_000  # rows between two signs of progress
 LISTED_BAD_ROWS = 200
@@ -143,7 +144,7 @@ def resolve_lines(account_id: str) -> None:
 
 
 def _iter_good_rows(file: ReportFile, bad: _BadRows) -> Iterator[ReportRow]:
-    for row in find_parser(file.account.gateway)(read_chunks(file)):
+    for row in find_report_parser(file.account.gateway)(read_chunks(file)):
         if isinstance(row, BadRow):
             bad.add(row)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import shared_task
 
 from payments.errors import PaymentError
-from reconciliation import paging, services
+from reconciliation import services
 
 
 @shared_task
@@ -26,8 +26,3 @@ def execute_run(run_id: str) -> None:
 @shared_task
 def recheck_unsettled() -> None:
     services.recheck_unsettled()
-
-
-@shared_task
-def send_unsent_pages() -> None:
-    paging.send_unsent_pages()

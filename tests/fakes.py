@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -15,14 +15,18 @@ from payments.gateways.base import (
     ChargeResult,
     ChargeStatus,
     Decline,
+    DisputeFact,
+    EvidenceRequest,
+    Fact,
     FetchRequest,
     GatewayFact,
     RefundRequest,
     RefundResult,
     RefundStatus,
+    SavedToken,
     VoidRequest,
 )
-from payments.kinds import OperationKind
+from payments.kinds import DisputeState, OperationKind
 from payments.models import Order, Payment
 from payments.money import Money
 from payments.screening import Decision, Screening, Stage
@@ -35,9 +39,12 @@ class FakeGateway:
     A fault takes the function that acts and returns what the caller gets; it may act or not, and raise.
     """
 
-    capabilities = Capabilities()
+    capabilities: Capabilities = field(
+        default_factory=lambda: Capabilities(several_captures=True, dispute_evidence=True)
+    )
     authorized: dict[str, int] = field(default_factory=dict)
     captured: dict[str, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)  # by a final capture, or the release of the rest
     voided: set[str] = field(default_factory=set)
     refunds: dict[str, int] = field(default_factory=dict)
     by_key: dict[str, Any] = field(default_factory=dict)
@@ -45,6 +52,8 @@ class FakeGateway:
     faults: dict[str, list[Callable[[Callable[[], Any]], Any]]] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     needs_action: set[str] = field(default_factory=set)
+    disputes: dict[str, DisputeFact] = field(default_factory=dict)
+    evidence: list[EvidenceRequest] = field(default_factory=list)
 
     def _do(self, kind: str, request: Any, act: Callable[[], Any]) -> Any:
         self.calls.append((kind, request.key))
@@ -92,16 +101,21 @@ class FakeGateway:
         def act() -> ChargeResult:
             assert request.reference in self.authorized
             assert request.reference not in self.voided
-            assert request.reference not in self.captured, "captured twice"
-            self.captured[request.reference] = request.amount.minor
+            assert request.reference not in self.closed, "captured after the end"
+            total = self.captured.get(request.reference, 0) + request.amount.minor
+            assert total <= self.authorized[request.reference], "captured more than authorized"
+            self.captured[request.reference] = total
+            if request.final or total == self.authorized[request.reference]:
+                self.closed.add(request.reference)
             return ChargeResult(ChargeStatus.CAPTURED, request.reference, request.amount)
 
         return self._do("capture", request, act)  # type: ignore[no-any-return]
 
     def void(self, request: VoidRequest) -> ChargeResult:
         def act() -> ChargeResult:
-            assert request.reference not in self.captured, "voided after the capture"
-            self.voided.add(request.reference)
+            assert request.reference not in self.closed, "voided after the capture"
+            assert request.is_rest == (request.reference in self.captured)
+            (self.closed if request.is_rest else self.voided).add(request.reference)
             return ChargeResult(ChargeStatus.VOIDED, request.reference, request.amount)
 
         return self._do("void", request, act)  # type: ignore[no-any-return]
@@ -129,10 +143,32 @@ class FakeGateway:
         self.needs_action.discard(reference)
         self.authorized[reference] = amount
 
-    def read_event(self, payload: Mapping[str, Any]) -> Sequence[GatewayFact]:
+    def fetch_dispute(self, reference: str) -> DisputeFact | None:
+        return self.disputes.get(reference)
+
+    def submit_evidence(self, request: EvidenceRequest) -> DisputeFact:
+        self.evidence.append(request)
+        return self._decide_dispute(request.reference, DisputeState.UNDER_REVIEW)
+
+    def accept_dispute(self, reference: str, *, key: str) -> DisputeFact:
+        return self._decide_dispute(reference, DisputeState.ACCEPTED)
+
+    def _decide_dispute(self, reference: str, state: DisputeState) -> DisputeFact:
+        self.calls.append(("dispute", reference))
+        self.disputes[reference] = replace(
+            self.disputes[reference], state=state, occurred_at=datetime.now(UTC), source="answer"
+        )
+        return self.disputes[reference]
+
+    def forget_payment_method(self, saved: SavedToken) -> None:
+        self.calls.append(("forget", saved.token))
+
+    def read_event(self, payload: Mapping[str, Any]) -> Sequence[Fact]:
         return ()
 
-    def list_events(self, *, since: datetime, types: Sequence[str] = ()) -> Iterable[Mapping[str, Any]]:
+    def list_events(
+        self, *, since: datetime, until: datetime | None = None, types: Sequence[str] = ()
+    ) -> Iterable[Mapping[str, Any]]:
         return ()
 
     def settlement_report(self, *, day: date) -> Iterator[bytes]:

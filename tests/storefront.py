@@ -35,6 +35,17 @@ class Storefront:
     def get(self, path: str, **headers: str) -> Any:
         return self.http.get(f"/api/v1/{path}", headers=self._headers(headers))
 
+    def delete(self, path: str, **headers: str) -> Any:
+        return self.http.delete(f"/api/v1/{path}", headers=self._headers(headers))
+
+    def patch(self, path: str, body: Any, **headers: str) -> Any:
+        return self.http.patch(
+            f"/api/v1/{path}",
+            data=json.dumps(body),
+            content_type="application/json",
+            headers=self._headers(headers),
+        )
+
     def post(self, path: str, body: Any = None, *, raw: bytes | None = None, **headers: str) -> Any:
         content_type = headers.pop("content_type", "application/json")
         data = raw if raw is not None else json.dumps({} if body is None else body).encode()

@@ -8,7 +8,7 @@ import time
 
 import structlog
 from celery import Task
-from django.db import transaction
+from django.db import connection, transaction
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -30,7 +30,14 @@ class Bell:
         self._starting = threading.Lock()
 
     def ring_on_commit(self) -> None:
-        transaction.on_commit(self.ring, robust=True)
+        """Rings when the transaction commits, or now without one; a bell that cannot ring fails nobody's work."""
+        if connection.in_atomic_block:
+            transaction.on_commit(self.ring, robust=True)
+            return
+        try:
+            self.ring()
+        except RuntimeError as error:  # no thread to be had
+            logger.warning("bell_not_rung", task=self._task.name, error=str(error))
 
     def ring(self) -> None:
         self._wanted.set()

@@ -33,11 +33,15 @@ def sign_message(
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
         "webhook-signature": " ".join(
-            f"v1,{_compute_signature(content, secret)}" for secret in signing_secrets
+            f"v1,{compute_signature(content, secret)}" for secret in signing_secrets
         ),
     }
 
 
-def _compute_signature(content: bytes, secret: str) -> str:
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+def compute_signature(content: bytes, secret: str) -> str:
+    """Base64 of the HMAC-SHA256 under the secret. Raises `ValueError` for a secret that is no base64, or empty."""
+    encoded = secret.removeprefix(SECRET_PREFIX)
+    key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    if not key:
+        raise ValueError("a secret without a byte signs nothing")
     return base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPResponse
+from typing import Any
 from urllib.parse import urlsplit
 
 import certifi
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from payments.errors import InvalidRequestError
-from webhooks.addresses import check_url, resolve_host
+from webhooks.addresses import LOOKUP_SECONDS, check_url, resolve_host
 
 TOTAL_SECONDS = 15.0
 CONNECT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 8 * 1024
+MAX_READ_BYTES = 64 * 1024  # of the whole answer, its headers included
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class Answer:
     error: str = ""
     retry_after: int | None = None  # seconds
     duration_ms: int = 0
+    is_silent: bool = False  # nothing came in time; a refusal, or an answer of any kind, is no silence
 
     @property
     def is_success(self) -> bool:
@@ -45,18 +55,42 @@ def post(
     started = time.monotonic()
     try:
         status, answer, retry_after = _exchange(url, body, headers, allow_private, started + seconds)
-    except (OSError, HTTPError, ValueError, InvalidRequestError) as error:
+    except (OSError, HTTPError, HTTPException, ValueError, InvalidRequestError) as error:
         late = time.monotonic() - started >= seconds
-        reason = f"no answer within {seconds:g} s" if late else f"{type(error).__name__}: {error}"
-        return Answer(None, error=reason[:300], duration_ms=_milliseconds_since(started))
+        reason = f"no answer within {seconds:g} s" if late else _describe(error)
+        duration = _milliseconds_since(started)
+        return Answer(None, error=reason[:300], duration_ms=duration, is_silent=late or _is_timeout(error))
     return Answer(status, answer, retry_after=retry_after, duration_ms=_milliseconds_since(started))
+
+
+def _describe(error: Exception) -> str:
+    """In words where the cause is a usual one: whoever runs the endpoint reads it, and knows none of our classes."""
+    if isinstance(error, InvalidRequestError):
+        return error.message
+    if isinstance(error, socket.gaierror):
+        return f"the host's name has no address: {error.strerror}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {error.verify_message}"
+    if isinstance(error, CertificateError):
+        return f"the certificate is not valid: {error}"
+    if isinstance(error, NewConnectionError) and isinstance(error.__cause__, OSError):
+        return f"no connection: {error.__cause__.strerror}"
+    return f"{type(error).__name__}: {error}"
+
+
+def _is_timeout(error: Exception) -> bool:
+    # The library calls a refused connection a timeout too.
+    is_refused = isinstance(error, NewConnectionError)
+    return isinstance(error, (TimeoutError, ConnectTimeoutError)) and not is_refused
 
 
 def _exchange(
     url: str, body: bytes, headers: Mapping[str, str], allow_private: bool, deadline: float
 ) -> tuple[int, bytes, int | None]:
     scheme, host, port = check_url(url, allow_private=allow_private)
-    connection = _connect(scheme, host, port, resolve_host(host, port, allow_private=allow_private), deadline)
+    left = deadline - time.monotonic()
+    addresses = resolve_host(host, port, allow_private=allow_private, seconds=min(LOOKUP_SECONDS, left))
+    connection = _connect(scheme, host, port, addresses, deadline)
     with _cut_off(connection, deadline):
         named = {"Host": urlsplit(url).netloc, **headers}
         connection.request("POST", _target(url), body=body, headers=named, preload_content=False)
@@ -73,6 +107,7 @@ def _connect(scheme: str, host: str, port: int, addresses: list[str], deadline: 
     failure: Exception = OSError(f"{host} has no address")
     for address in addresses:
         connection = _make_connection(scheme, host, port, address)
+        connection.response_class = _BoundedResponse
         connection.timeout = max(0.001, min(CONNECT_SECONDS, deadline - time.monotonic()))
         try:
             connection.connect()
@@ -121,6 +156,34 @@ def _shut_down(sock: socket.socket) -> None:
         return
 
 
+class _BoundedResponse(HTTPResponse):
+    """Stops reading after 64 KiB, whatever the headers are: the library would keep 100 of 64 KiB each."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Bounded(self.fp))
+
+
+class _Bounded(io.RawIOBase):
+    def __init__(self, source: io.BufferedReader) -> None:
+        self._source = source
+        self._left = MAX_READ_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._left <= 0:
+            raise OSError(f"the answer has more than {MAX_READ_BYTES} bytes before its body ends")
+        read = self._source.readinto1(memoryview(buffer)[: self._left])
+        self._left -= read
+        return read
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
 def _read_start(response: BaseHTTPResponse) -> bytes:
     try:
         return response.read(MAX_ANSWER_BYTES, decode_content=False)
@@ -129,8 +192,16 @@ def _read_start(response: BaseHTTPResponse) -> bytes:
 
 
 def _read_retry_after(value: str) -> int | None:
-    """Seconds; the date form is rare enough to be left to the schedule."""
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
+    """Seconds from now, of either form that RFC 9110 knows; None for anything else, and for the past."""
+    if value.isascii() and value.isdecimal():
+        return int(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    seconds = math.ceil(aware.timestamp() - time.time())
+    return seconds if seconds > 0 else None
 
 
 def _target(url: str) -> str:

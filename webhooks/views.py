@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_address
+from functools import lru_cache
 
 import structlog
 from django.conf import settings
@@ -11,8 +11,11 @@ from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from webhooks.inbound import MAX_BODY_BYTES, Verdict, receive
+from payments.networks import parse_address
+from webhooks.forgeries import retry_seconds
+from webhooks.inbound import MAX_BODY_BYTES, Verdict, answer_challenge, receive
 from webhooks.tasks import inbound_bell
+from webhooks.verifiers import RECEIPTS
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -20,6 +23,8 @@ _ACCEPTED = b'{"received":true}'
 _PROBLEMS = {
     Verdict.UNKNOWN_ACCOUNT: (404, "There is no such gateway account"),
     Verdict.NO_SECRET: (503, "The account has no webhook secret yet; nothing was stored"),
+    Verdict.FOREIGN_ADDRESS: (403, "The account takes no webhooks from this address"),
+    Verdict.THROTTLED: (429, "Too many bad signatures came from this address"),
     Verdict.TOO_LARGE: (413, f"The body is larger than {MAX_BODY_BYTES} bytes"),
     Verdict.INVALID_SIGNATURE: (400, "The webhook signature is invalid"),
     Verdict.OUTSIDE_WINDOW: (400, "The webhook timestamp is outside the window"),
@@ -28,11 +33,16 @@ _PROBLEMS = {
 
 @csrf_exempt
 def receive_webhook(request: HttpRequest, gateway: str, account: str) -> HttpResponse:
-    """`POST /webhooks/<gateway>/<account>/`: 200 only after the commit; 503 asks to come again."""
+    """`POST /webhooks/<gateway>/<account>/`: 200 only after the commit; 503 asks to come again.
+
+    A GET is answered when it is the gateway's challenge to a new address.
+    """
+    if request.method == "GET" and (answer := answer_challenge(gateway, account, request.GET.dict())):
+        return HttpResponse(answer, content_type="text/plain")
     if request.method != "POST":
         return _problem(request, 405, "method_not_allowed", "Webhooks are POSTed", {"Allow": "POST"})
     try:
-        body = request.read(MAX_BODY_BYTES + 1)
+        body = _read_body(request)
         receipt = receive(gateway, account, headers=_read_headers(request), body=body, ip=_read_ip(request))
     except UnreadablePostError:
         return _problem(request, 400, "unreadable_body", "The body broke off")
@@ -41,10 +51,28 @@ def receive_webhook(request: HttpRequest, gateway: str, account: str) -> HttpRes
         return _problem(request, 503, "not_stored", "The webhook could not be stored", {"Retry-After": "10"})
     if receipt.verdict in _PROBLEMS:
         status, title = _PROBLEMS[receipt.verdict]
-        return _problem(request, status, receipt.verdict, title)
+        wait = {"Retry-After": str(retry_seconds())} if status == 429 else None
+        return _problem(request, status, receipt.verdict, title, wait)
     if receipt.verdict is Verdict.STORED:
         inbound_bell.ring_on_commit()
-    return HttpResponse(_ACCEPTED, content_type="application/json")
+    if gateway in RECEIPTS:
+        return _accept(RECEIPTS[gateway], "text/plain")
+    return _accept(_ACCEPTED, "application/json")
+
+
+def _accept(body: bytes, content_type: str) -> HttpResponse:
+    # With its length said, since the server would send it in chunks otherwise: a third packet for every receipt.
+    return HttpResponse(body, content_type=content_type, headers={"Content-Length": str(len(body))})
+
+
+def _read_body(request: HttpRequest) -> bytes:
+    """At most one byte more than is taken. Raises `UnreadablePostError`."""
+    if request.META.get("CONTENT_LENGTH") or not request.META.get("wsgi.input_terminated"):
+        return bytes(request.read(MAX_BODY_BYTES + 1))
+    try:  # sent in chunks, which Django reads nothing of, and of which the server knows the end
+        return bytes(request.META["wsgi.input"].read(MAX_BODY_BYTES + 1))
+    except Exception as error:  # each server has exceptions of its own for chunks that are none
+        raise UnreadablePostError(f"the body broke off: {type(error).__name__}") from error
 
 
 def _read_headers(request: HttpRequest) -> dict[str, str]:
@@ -61,8 +89,14 @@ def _read_ip(request: HttpRequest) -> str:
     hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
     trusted = settings.TRUSTED_PROXIES
     text = hops[-trusted] if 0 < trusted <= len(hops) else request.META.get("REMOTE_ADDR", "")
+    return _parse_ip(text)
+
+
+@lru_cache(maxsize=1024)  # a gateway has few addresses
+def _parse_ip(text: str) -> str:
+    """In its shortest form, or "" for what is none."""
     try:
-        return str(ip_address(text.strip()))
+        return str(parse_address(text))
     except ValueError:
         return ""
 

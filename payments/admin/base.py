@@ -99,6 +99,10 @@ class ActionForm(forms.Form):
         self.row = row
         self.fields["token"].initial = secrets.token_urlsafe(18)
 
+    def preview(self) -> Sequence[str]:
+        """What the dialog shows before it asks, line by line."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -271,7 +275,7 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
             if not self.allows(request, action.permission):
                 raise PermissionDenied
             row = self.find_row(request, object_id)
-            form = action.form(request.POST, row=row, auto_id=f"id_{action.name}_%s")
+            form = action.form(request.POST, request.FILES, row=row, auto_id=f"id_{action.name}_%s")
             if not form.is_valid():
                 return self.refuse_form(request, row, action, form)
             self.perform(request, row, action, form)
@@ -308,7 +312,7 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
         except PaymentError as error:
             messages.error(request, error.message)
 
-    def _perform_claimed(self, request: HttpRequest, row: Any, action: OperatorAction, wish: Action) -> None:
+    def _perform_claimed(self, request: HttpRequest, row: Any, action: OperatorAction, wish: Action) -> str:
         try:
             told = action.perform(row, wish)
         except PaymentError:
@@ -316,6 +320,7 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
             raise
         idempotency.complete(wish.claim, status=200, content_type="text/plain", body=told.encode())
         messages.success(request, told)
+        return told
 
     # --- addresses -----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from payments import services
 from payments.admin.base import ActionForm
 from payments.admin.words import money
 from payments.models import Payment
@@ -117,11 +118,21 @@ class AmountForm(ActionForm):
 
 
 class CaptureForm(AmountForm):
-    done_word, left_word = "captured", "released"
+    done_word, left_word = "captured", "not captured"
+
+    rest = forms.ChoiceField(
+        label="What is not captured",
+        required=False,
+        choices=[
+            ("release", "Release it: this is the last capture"),
+            ("keep", "Keep it for another capture"),
+        ],
+        widget=UnfoldAdminSelectWidget,
+    )
 
     @property
     def left(self) -> int:
-        return self.payment.authorized - self.payment.captured
+        return self.payment.capturable
 
     @property
     def done(self) -> int:
@@ -133,6 +144,19 @@ class RefundForm(AmountForm):
 
     reason = forms.ChoiceField(choices=list(REFUND_REASONS.items()), widget=UnfoldAdminSelectWidget)
     note = NoteField(label="Note", required=False)
+    capture = forms.ChoiceField(label="Of the capture", required=False, widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        parts = services.refundable_captures(self.payment)
+        if len(parts) < 2:
+            del self.fields["capture"]
+            return
+        named = [
+            (part.pk, f"{part.created_at:%F %R} UTC, {money(left, self.payment.currency)} left")
+            for part, left in parts
+        ]
+        self.fields["capture"].choices = [("", "The first with enough left"), *named]  # type: ignore[attr-defined]
 
     @property
     def left(self) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -28,15 +28,17 @@ from payments.admin.base import (
     money,
     state_badge,
 )
+from payments.admin.dispute_words import dispute_badge, explain_reason, tell_deadline
 from payments.admin.forms import CancelForm, CaptureForm, NoteForm, RefundForm
 from payments.admin.panels import render_panels
 from payments.admin.search import SEARCH_HELP, match_orders
 from payments.admin.timeline import KINDS, build_timeline
-from payments.models import Order, OrderState, Payment
+from payments.models import Dispute, Order, OrderState, Payment, SagaRun
 from payments.models.order import DEAD_STATES
 
 FINISHED = (*DEAD_STATES, OrderState.PAID, OrderState.FULFILLED)
 RECENT = timedelta(hours=24)
+MOST_DISPUTES = 20
 
 
 class OrderView(TabFilter):
@@ -68,7 +70,9 @@ class OrderView(TabFilter):
 
 
 def _capture(order: Order, wish: Action) -> str:
-    after = services.capture_order(order, amount=wish.data["amount"].minor, actor=wish.actor)
+    after = services.capture_order(
+        order, amount=wish.data["amount"].minor, final=wish.data["rest"] != "keep", actor=wish.actor
+    )
     return _tell(after, f"The capture of {wish.data['amount'].format()}")
 
 
@@ -93,6 +97,7 @@ def _refund(order: Order, wish: Action) -> str:
         amount=wish.data["amount"].minor,
         reason=wish.data["reason"],
         note=wish.data["note"],
+        capture=wish.data.get("capture", ""),
         actor=wish.actor,
         key=wish.claim,
     )
@@ -118,7 +123,7 @@ ACTIONS = (
         "capture_order",
         _capture,
         why_not=_why_not("capture"),
-        explanation="The money is taken from the customer. What is not captured is released; a capture is final.",
+        explanation="The money is taken from the customer. It comes back only by a refund.",
         form=CaptureForm,
     ),
     OperatorAction(
@@ -127,7 +132,8 @@ ACTIONS = (
         "cancel_order",
         _cancel,
         why_not=_why_not("cancel"),
-        explanation="The authorization is voided and the stock released. It cannot be taken back.",
+        explanation="The authorization is voided and the stock released. After a capture in part, only the rest of the "
+        "hold is released. It cannot be taken back.",
         form=CancelForm,
         tone="danger",
     ),
@@ -177,12 +183,16 @@ class OrderAdmin(BackOfficeAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         queryset: QuerySet[Order] = super().get_queryset(request)
-        return queryset.select_related("payment__account", "client")
+        disputes = Dispute.objects.filter(payment=OuterRef("payment__pk"))
+        return queryset.select_related("payment__account", "client").annotate(
+            is_disputed=Exists(disputes),
+            is_stuck=Exists(SagaRun.objects.stuck().filter(order=OuterRef("pk"))),
+        )
 
     @column("State", ordering="state")
     def state_text(self, order: Order) -> SafeString:
-        refund = _refund_badge(order.payment)
-        return format_html("{} {}", state_badge(order.get_state_display()), refund)
+        refund, dispute = _refund_badge(order.payment), _dispute_badge(order.payment)
+        return format_html("{} {} {}", state_badge(order.get_state_display()), refund, dispute)
 
     @column("Reference", ordering="reference")
     def reference_text(self, order: Order) -> str:
@@ -232,16 +242,24 @@ class OrderAdmin(BackOfficeAdmin):
             ),
         ]
 
-    def page_context(self, request: HttpRequest, row: Order) -> dict[str, Any]:
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         payment = row.payment
+        # Asked for only where there are any: the page has a bound of queries.
+        disputes = list(payment.disputes.order_by("-id")[:MOST_DISPUTES]) if row.is_disputed else []
+        may_see_sagas = row.is_stuck and request.user.has_perm("payments.view_sagarun")
         return {
             "title": f"Order {row.reference}",
             "payment": payment,
-            "badges": [state_badge(row.get_state_display()), _refund_badge(payment)],
+            "badges": [
+                state_badge(row.get_state_display()),
+                _refund_badge(payment),
+                *(dispute_badge(dispute, before="Dispute ") for dispute in disputes[:1]),
+            ],
+            "disputes": _list_disputes(disputes) if request.user.has_perm("payments.view_dispute") else [],
             "amount": money(row.amount, row.currency),
             "sums": list_sums(payment),
             "sum_line": tell_sums(payment),
-            "stuck": list(row.sagas.stuck()) if request.user.has_perm("payments.view_sagarun") else [],
+            "stuck": list(row.sagas.stuck()) if may_see_sagas else [],
             "timeline": build_timeline(row, payment),
             "kinds": KINDS,
             "panels": render_panels(row, request),
@@ -258,8 +276,28 @@ def _refund_badge(payment: Payment) -> SafeString:
     )
 
 
+def _dispute_badge(payment: Payment) -> SafeString:
+    """Of money that a dispute has moved, as the list knows it without asking for each."""
+    words = {"open": ("Disputed", "warning"), "lost": ("Dispute lost", "danger")}
+    state = payment.dispute_state
+    return state_badge(*words[state]) if state in words else SafeString("")
+
+
+def _list_disputes(disputes: Iterable[Dispute]) -> list[dict[str, Any]]:
+    return [
+        {
+            "link": link("payments_dispute", dispute.pk, explain_reason(dispute.reason).title),
+            "state": dispute_badge(dispute),
+            "stage": dispute.get_stage_display(),
+            "amount": money(dispute.amount, dispute.currency),
+            "deadline": tell_deadline(dispute),
+        }
+        for dispute in disputes
+    ]
+
+
 def _deadline(payment: Payment) -> list[Fact]:
-    if not payment.authorization_expires_at or payment.captured:
+    if not payment.authorization_expires_at or not payment.capturable:
         return []
     return [("Authorization ends", age(payment.authorization_expires_at))]
 
@@ -278,9 +316,11 @@ def list_sums(payment: Payment) -> list[Fact]:
     """The money box: whatever is captured is refunded, on its way back, lost, or still refundable."""
     sums = [
         ("Authorized", payment.authorized),
+        *([("Still capturable", payment.capturable)] if payment.capturable else []),
         ("Captured", payment.captured),
         ("Refunded", payment.refunded),
         ("Refund pending", payment.refund_pending),
+        *([("Disputed", payment.disputed)] if payment.disputed else []),
         *([("Lost in disputes", payment.disputed_lost)] if payment.disputed_lost else []),
         ("Still refundable", payment.refundable),
         ("Net", payment.net),
@@ -293,6 +333,10 @@ def tell_sums(payment: Payment) -> str:
     if not payment.captured:
         return "Nothing is captured."
     parts = [(payment.refunded, "refunded"), (payment.refund_pending, "refund pending")]
+    held_by_bank = (
+        payment.captured - sum(minor for minor, _ in parts) - payment.disputed_lost - payment.refundable
+    )
+    parts += [(held_by_bank, "disputed")] if held_by_bank else []
     parts += [(payment.disputed_lost, "lost in disputes")] if payment.disputed_lost else []
     parts.append((payment.refundable, "still refundable"))
     right = " + ".join(f"{money(minor, payment.currency)} {what}" for minor, what in parts)

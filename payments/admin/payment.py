@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from payments import services
 from payments.admin.base import (
     Action,
+    ActionForm,
     BackOfficeAdmin,
     Fact,
     OperatorAction,
@@ -21,25 +24,23 @@ from payments.admin.base import (
     column,
     link,
     money,
+    show_json,
     state_badge,
 )
+from payments.admin.forms import NoteField
 from payments.admin.order import describe_card, list_sums, tell_sums
 from payments.admin.search import SEARCH_HELP, match_orders
 from payments.admin.timeline import explain_error
 from payments.admin.words import tell_actor
 from payments.models import Operation, OperationState, Order, Payment, PaymentState
+from payments.models.payment import OPEN_OPERATION_STATES
 
-OPEN_OPERATIONS = (
-    OperationState.SENT,
-    OperationState.PENDING,
-    OperationState.UNKNOWN,
-    OperationState.REQUIRES_REVIEW,
-)
 OPEN_PAYMENTS = (
     PaymentState.PROCESSING,
     PaymentState.REQUIRES_ACTION,
     PaymentState.REQUIRES_REVIEW,
     PaymentState.REQUIRES_CAPTURE,
+    PaymentState.PARTIALLY_CAPTURED,
 )
 
 
@@ -51,7 +52,7 @@ class PaymentView(TabFilter):
             case "review":
                 return queryset.filter(state=PaymentState.REQUIRES_REVIEW)
             case "capture":
-                return queryset.filter(state=PaymentState.REQUIRES_CAPTURE)
+                return queryset.filter(capturable__gt=0)
             case "all":
                 return queryset
         return queryset.filter(state__in=OPEN_PAYMENTS)
@@ -169,6 +170,7 @@ def operation_badge(operation: Operation) -> SafeString:
 class OperationView(TabFilter):
     tabs = {
         "open": "Open",
+        "person": "For a person",
         "unknown": "Unknown",
         "refunds": "Refunds",
         "external": "Seen at the gateway",
@@ -177,6 +179,8 @@ class OperationView(TabFilter):
 
     def narrow(self, tab: str, queryset: QuerySet[Any]) -> QuerySet[Any]:
         match tab:
+            case "person":
+                return queryset.escalated()  # type: ignore[attr-defined,no-any-return]
             case "unknown":
                 return queryset.filter(state=OperationState.UNKNOWN)
             case "refunds":
@@ -185,7 +189,7 @@ class OperationView(TabFilter):
                 return queryset.filter(source="external")
             case "all":
                 return queryset
-        return queryset.filter(state__in=OPEN_OPERATIONS)
+        return queryset.filter(state__in=OPEN_OPERATION_STATES)
 
 
 def _resolve(operation: Operation, wish: Action) -> str:
@@ -198,9 +202,38 @@ def _resolve(operation: Operation, wish: Action) -> str:
 def _why_not_resolve(operation: Operation) -> str:
     return (
         ""
-        if operation.state in OPEN_OPERATIONS
+        if operation.state in OPEN_OPERATION_STATES
         else f"It {operation.get_state_display().lower()}: there is no doubt."
     )
+
+
+class DecisionForm(ActionForm):
+    """What an operator saw at the gateway, which cannot be asked or does not answer."""
+
+    outcome = forms.ChoiceField(
+        label="At the gateway it",
+        choices=[("succeeded", "succeeded"), ("failed", "never happened, or failed")],
+        widget=UnfoldAdminSelectWidget,
+    )
+    reference = forms.CharField(
+        label="The gateway's reference",
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        help_text="Needed for a success.",
+    )
+    note = NoteField(label="What you saw, and where")
+
+
+def _decide(operation: Operation, wish: Action) -> str:
+    after = services.decide_operation(operation, actor=wish.actor, **wish.data)
+    return f"The {after.kind} is booked as {after.get_state_display().lower()}, by your word."
+
+
+def _why_not_decide(operation: Operation) -> str:
+    if operation.state in OPEN_OPERATION_STATES and operation.escalated_at:
+        return ""
+    return "It waits for nobody: the gateway is still asked by itself, or it has ended."
 
 
 @admin.register(Operation)
@@ -235,7 +268,7 @@ class OperationAdmin(BackOfficeAdmin):
     ]
     search_help_text = "Search by id, gateway reference, payment or order"
     ordering = ["-id"]
-    page_template = "admin/payments/page.html"
+    page_template = "admin/payments/operation/page.html"
     operator_actions = (
         OperatorAction(
             "resolve",
@@ -244,6 +277,16 @@ class OperationAdmin(BackOfficeAdmin):
             _resolve,
             explanation="The gateway is asked what became of it, and its answer is booked. Asking charges nothing.",
             why_not=_why_not_resolve,
+        ),
+        OperatorAction(
+            "decide",
+            "Decide",
+            "decide_operation",
+            _decide,
+            explanation="The gateway does not say. What you saw there is booked, with your name, as if it had said so.",
+            form=DecisionForm,
+            tone="danger",
+            why_not=_why_not_decide,
         ),
     )
 
@@ -269,7 +312,7 @@ class OperationAdmin(BackOfficeAdmin):
 
     @column("Age", ordering="id")
     def age_text(self, operation: Operation) -> SafeString:
-        return age(operation.created_at, is_open=operation.state in OPEN_OPERATIONS)
+        return age(operation.created_at, is_open=operation.state in OPEN_OPERATION_STATES)
 
     def list_facts(self, row: Operation) -> list[Fact]:
         return [
@@ -286,9 +329,18 @@ class OperationAdmin(BackOfficeAdmin):
             ("Asked for", age(row.created_at)),
             ("Resolved", age(row.resolved_at)),
             ("Times unknown to the gateway", row.negatives),
+            *([("Asked next", age(row.next_ask_at))] if row.next_ask_at else []),
+            *([("Waits for a person since", age(row.escalated_at))] if row.escalated_at else []),
             *([("Error", _tell_error(row.error))] if row.error else []),
         ]
 
     def page_context(self, request: HttpRequest, row: Operation) -> dict[str, Any]:
         title = f"{row.get_kind_display()} of {row.payment.order.reference}"
-        return {"title": title, "badges": [self.state_text(row)]}
+        return {
+            "title": title,
+            "badges": [self.state_text(row)],
+            "inquiries": [
+                (each, tell_actor(each.actor) or "the schedule", show_json(each.detail))
+                for each in row.inquiries.order_by("-id")[:50]
+            ],
+        }

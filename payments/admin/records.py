@@ -1,4 +1,4 @@
-"""What is kept for the record, and the stock: events, idempotency keys, calls for on-call, stock items."""
+"""What is kept for the record, and the stock: events, idempotency keys, stock items."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from payments.admin.base import BackOfficeAdmin, Fact, age, column, link, show_json, state_badge
-from payments.models import Event, IdempotencyKey, OnCallPage, StockItem
+from payments.models import Event, IdempotencyKey, StockItem
 
 
 @admin.register(Event)
@@ -99,45 +99,6 @@ class IdempotencyKeyAdmin(BackOfficeAdmin):
 
     def page_context(self, request: HttpRequest, row: IdempotencyKey) -> dict[str, Any]:
         return {"title": "Idempotency key", "badges": [self.state_text(row)]}
-
-
-@admin.register(OnCallPage)
-class OnCallPageAdmin(BackOfficeAdmin):
-    list_display = ["text_text", "count", "state_text", "age_text"]
-    list_display_links = ["text_text"]
-    list_filter = [("created_at", admin.DateFieldListFilter)]
-    search_fields = ["cause", "text"]
-    ordering = ["-id"]
-    page_template = "admin/payments/page.html"
-
-    @column("Call")
-    def text_text(self, row: OnCallPage) -> str:
-        return row.text
-
-    @column("State")
-    def state_text(self, row: OnCallPage) -> SafeString:
-        if row.sent_at:
-            return state_badge("Sent", "success")
-        return state_badge("Not taken yet", "danger") if row.error else state_badge("To be sent", "info")
-
-    @column("Age", ordering="id")
-    def age_text(self, row: OnCallPage) -> SafeString:
-        return age(row.created_at)
-
-    def list_facts(self, row: OnCallPage) -> list[Fact]:
-        saga = str(row.detail.get("saga", ""))
-        return [
-            ("Cause", row.cause),
-            ("Times in that hour", str(row.count)),
-            ("Saga", link("payments_sagarun", saga, saga) if saga else ""),
-            ("First", age(row.created_at)),
-            ("Sent", age(row.sent_at)),
-            ("Tries", str(row.tries)),
-            ("Last error", row.error),
-        ]
-
-    def page_context(self, request: HttpRequest, row: OnCallPage) -> dict[str, Any]:
-        return {"title": row.text, "badges": [self.state_text(row)]}
 
 
 class StockForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -1,18 +1,22 @@
-"""Sagas for on-call: what is stuck, what it would cost, and the two ways on."""
+"""Sagas for on-call: what is stuck and why, what it would cost, and every way on."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from payments import services
+from payments import runbook, services
 from payments.admin.base import (
     Action,
     BackOfficeAdmin,
@@ -23,18 +27,27 @@ from payments.admin.base import (
     column,
     link,
     money,
+    name_actor,
     state_badge,
 )
 from payments.admin.forms import ReasonForm
+from payments.admin.saga_forms import (
+    ExtendForm,
+    ForceForm,
+    SagaNoteForm,
+    SagaReasonForm,
+    SkipForm,
+)
 from payments.admin.timeline import explain_diary, tell_diary
 from payments.admin.words import tell_actor
 from payments.errors import PaymentError
-from payments.models import Payment, SagaRun, SagaState
-from payments.models.saga import STUCK_STATES
+from payments.models import ForceRequest, Inquiry, Operation, Payment, SagaEffect, SagaRun, SagaState
+from payments.models.saga import STUCK_STATES, StuckGroup
 from payments.sagas.registry import find_recipe
 
 LONG = timedelta(minutes=10)  # a saga that neither waits nor is stuck is through within seconds
 SHOWN = 300
+MOST_AT_ONCE = 100  # sagas that one press takes up again
 ENDED = (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FORCED)
 
 
@@ -70,27 +83,51 @@ class SagaView(TabFilter):
         return queryset.filter(needs_attention())
 
 
+# --- the tools --------------------------------------------------------------------------------------------------
+
+
 def _retry(run: SagaRun, wish: Action) -> str:
-    after = services.retry_saga(run.pk, actor=wish.actor, reason=wish.data["reason"])
+    after = services.retry_saga(
+        run.pk, actor=wish.actor, reason=wish.data["reason"], epoch=wish.data.get("epoch")
+    )
     return f"The saga was taken up again; it is {after.get_state_display().lower()} now."
 
 
 def _compensate(run: SagaRun, wish: Action) -> str:
-    after = services.compensate_saga(run.pk, actor=wish.actor, reason=wish.data["reason"])
+    after = services.compensate_saga(
+        run.pk, actor=wish.actor, reason=wish.data["reason"], epoch=wish.data.get("epoch")
+    )
     return f"The saga was sent back; it is {after.get_state_display().lower()} now."
 
 
-def _why_not_retry(run: SagaRun) -> str:
-    return "" if run.state in STUCK_STATES else f"It is {run.get_state_display().lower()}, not stuck."
-
-
-def _why_not_compensate(run: SagaRun) -> str:
-    is_legal = run.state in (*STUCK_STATES, SagaState.WAITING)
+def _skip(run: SagaRun, wish: Action) -> str:
+    after = services.skip_step(run.pk, actor=wish.actor, **_seen(wish))
     return (
-        ""
-        if is_legal
-        else f"It is {run.get_state_display().lower()}: only a stuck or waiting saga is sent back."
+        f"The step {run.step.replace('_', ' ')} was skipped; it is {after.get_state_display().lower()} now."
     )
+
+
+def _extend(run: SagaRun, wish: Action) -> str:
+    after = services.extend_deadline(run.pk, actor=wish.actor, **_seen(wish))
+    return f"The saga waits until {after.deadline_at:%Y-%m-%d %H:%M} UTC now."
+
+
+def _propose(run: SagaRun, wish: Action) -> str:
+    request = services.propose_force(run.pk, actor=wish.actor, **_seen(wish))
+    return (
+        f"The end as {request.target} is proposed. Somebody else decides under Forced ends, within 24 hours."
+    )
+
+
+def _note(run: SagaRun, wish: Action) -> str:
+    services.add_saga_note(run.pk, actor=wish.actor, text=wish.data["note"])
+    return "The note is in the diary."
+
+
+def _seen(wish: Action) -> dict[str, Any]:
+    """The form's values; without the epoch that the page carried, none fits."""
+    epoch = wish.data.get("epoch")
+    return {**wish.data, "epoch": -1 if epoch is None else epoch}
 
 
 ACTIONS = (
@@ -101,8 +138,8 @@ ACTIONS = (
         _retry,
         explanation="It goes on where it stopped, with a fresh budget of tries. What the gateway has done "
         "already is not done again: each effect keeps its key.",
-        form=ReasonForm,
-        why_not=_why_not_retry,
+        form=SagaReasonForm,
+        why_not=partial(services.explain_tool, tool="retry"),
     ),
     OperatorAction(
         "compensate",
@@ -110,11 +147,46 @@ ACTIONS = (
         "operate_saga",
         _compensate,
         explanation="Everything it has done is undone in reverse order: money goes back, stock is released.",
-        form=ReasonForm,
+        form=SagaReasonForm,
         tone="danger",
-        why_not=_why_not_compensate,
+        why_not=partial(services.explain_tool, tool="compensate"),
     ),
+    OperatorAction(
+        "skip",
+        "Skip step",
+        "operate_saga",
+        _skip,
+        explanation="It goes on past its present step, forward or on its way back. The step is kept as skipped, and "
+        "nothing undoes it later.",
+        form=SkipForm,
+        tone="danger",
+        why_not=partial(services.explain_tool, tool="skip"),
+    ),
+    OperatorAction(
+        "extend",
+        "Extend deadline",
+        "operate_saga",
+        _extend,
+        explanation="It waits longer. The hold on the card must outlive it by 12 hours.",
+        form=ExtendForm,
+        why_not=partial(services.explain_tool, tool="extend"),
+    ),
+    OperatorAction(
+        "force",
+        "Propose a forced end",
+        "force_saga",
+        _propose,
+        explanation="It ends as you say, with nothing sent to the gateway, once a second person agrees. The totals "
+        "must allow it: paid with money kept, canceled with none held or kept.",
+        form=ForceForm,
+        tone="danger",
+        why_not=partial(services.explain_tool, tool="force"),
+    ),
+    OperatorAction("note", "Note", "operate_saga", _note, form=SagaNoteForm, tone=""),
 )
+
+
+# --- the list and the page --------------------------------------------------------------------------------------
 
 
 @admin.register(SagaRun)
@@ -136,8 +208,49 @@ class SagaRunAdmin(BackOfficeAdmin):
     search_fields = ["=id", "=subject", "=order__id", "=order__reference"]
     search_help_text = "Search by saga, order or reference"
     ordering = ["id"]
-    page_template = "admin/payments/saga/page.html"
+    list_before_template = "admin/payments/sagarun/groups.html"
+    page_template = "admin/payments/sagarun/page.html"
     operator_actions = ACTIONS
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        is_stuck = request.GET.get("view") in (None, "stuck") and not request.GET.get("q")
+        groups = [describe_group(group) for group in SagaRun.objects.stuck_groups()] if is_stuck else []
+        return super().changelist_view(request, {"groups": groups, **(extra_context or {})})
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.show_group)
+        return [path("group/", view, name="payments_sagarun_group"), *super().get_urls()]
+
+    def show_group(self, request: HttpRequest) -> HttpResponse:
+        """The stuck sagas of one cause; by POST those that were shown are taken up again, and each says how it went."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        cause = {name: request.GET.get(name, "") for name in ("state", "kind", "step", "code")}
+        form = ReasonForm(request.POST or None, auto_id="id_group_%s")
+        outcomes = None
+        if request.method == "POST":
+            if not self.allows(request, "operate_saga"):
+                raise PermissionDenied
+            if form.is_valid():
+                outcomes = services.retry_sagas(
+                    _read_shown(request), actor=name_actor(request), reason=form.cleaned_data["reason"]
+                )
+        group = SagaRun.objects.in_group(**cause).select_related("order__payment")
+        runs = list(group[:MOST_AT_ONCE])
+        context = {
+            "rows": [_describe_member(run) for run in runs],
+            "left": max(0, group.count() - len(runs)),
+            "form": form,
+            "outcomes": outcomes,
+            "done": sum(not outcome.refusal for outcome in outcomes or []),
+            "may_operate": self.allows(request, "operate_saga"),
+            "guide": _link_guide(cause["state"], cause["code"]),
+            "back": f"{reverse('admin:payments_sagarun_changelist')}?view=stuck",
+        }
+        title = f"{cause['kind'].capitalize()} stopped at {cause['step'].replace('_', ' ')}"
+        return self.render_page(request, "admin/payments/sagarun/group.html", title=title, context=context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[SagaRun]:
         queryset: QuerySet[SagaRun] = super().get_queryset(request)
@@ -210,6 +323,9 @@ class SagaRunAdmin(BackOfficeAdmin):
             "way_on": WAYS_ON.get(SagaState(row.state), ""),
             "steps": list_steps(row, effects),
             "effects": effects,
+            "doubts": list_doubts(effects),
+            "force": _describe_request(row),
+            "guide": _link_guide(row.state, (row.last_error or {}).get("code", "")),
             "diary": [
                 {
                     "at": age(line.at),
@@ -302,3 +418,88 @@ def _tell_outcome(effects: list[Any]) -> str:
     last = effects[-1]
     tries = f" ({len(effects)} tries)" if len(effects) > 1 else ""
     return (last.get_outcome_display() or "begun, no answer yet") + tries
+
+
+# --- what is stuck, by cause ------------------------------------------------------------------------------------
+
+
+def describe_group(group: StuckGroup) -> dict[str, Any]:
+    """One line of the table of causes."""
+    cause = {"state": group.state, "kind": group.kind, "step": group.step, "code": group.code}
+    return {
+        "kind": group.kind.capitalize(),
+        "step": group.step.replace("_", " "),
+        "code": group.code or "no code",
+        "state": state_badge(SagaState(group.state).label, SAGA_TONES[SagaState(group.state)]),
+        "count": group.count,
+        "held": _tell_amounts({currency: held for currency, (held, _) in group.amounts.items()}),
+        "taken": _tell_amounts({currency: taken for currency, (_, taken) in group.amounts.items()}),
+        "oldest": age(group.oldest, is_open=True),
+        "newest": age(group.newest),
+        "url": f"{reverse('admin:payments_sagarun_group')}?{urlencode(cause)}",
+        "guide": _link_guide(group.state, group.code),
+    }
+
+
+def _tell_amounts(amounts: dict[str, int]) -> str:
+    return ", ".join(money(minor, currency) for currency, minor in sorted(amounts.items()) if minor) or "–"
+
+
+def _link_guide(state: str, code: str) -> str:
+    """What the on-call guide says of it; nothing to say of a saga that is not stuck."""
+    if state not in STUCK_STATES:
+        return ""
+    return runbook.link_to(runbook.find_slug(f"saga:{state}", code))
+
+
+def _describe_member(run: SagaRun) -> dict[str, Any]:
+    return {
+        "key": f"{run.pk}:{run.epoch}",
+        "saga": link("payments_sagarun", run.pk, run.pk),
+        "order": link("payments_order", run.order_id, run.order.reference) if run.order else "–",
+        "risk": tell_risk(run),
+        "error": tell_error(run),
+        "since": age(run.updated_at, is_open=True),
+    }
+
+
+def _read_shown(request: HttpRequest) -> list[tuple[str, int]]:
+    """The sagas that the page showed, each with its epoch; what is no such pair fits no saga."""
+    pairs = [value.rpartition(":") for value in request.POST.getlist("run")[:MOST_AT_ONCE]]
+    return [(run_id, int(epoch) if epoch.isdigit() else -1) for run_id, _, epoch in pairs]
+
+
+# --- evidence ---------------------------------------------------------------------------------------------------
+
+
+def list_doubts(effects: list[SagaEffect]) -> list[dict[str, Any]]:
+    """The operations of a saga that were asked about or are not settled, with every answer of the gateway."""
+    keys = [effect.reference for effect in effects if effect.gateway_key]
+    inquiries: dict[str, list[Inquiry]] = {}
+    for inquiry in Inquiry.objects.filter(operation__in=keys).order_by("-id")[:SHOWN]:
+        inquiries.setdefault(inquiry.operation_id, []).append(inquiry)
+    operations = Operation.objects.filter(pk__in=keys).order_by("id")
+    return [
+        {
+            "operation": link("payments_operation", operation.pk, operation.pk),
+            "what": f"{operation.get_kind_display()} of {money(operation.amount, operation.currency)}",
+            "state": state_badge(operation.get_state_display()),
+            "asks": operation.asks,
+            "next": age(operation.next_ask_at),
+            "escalated": age(operation.escalated_at, is_open=True) if operation.escalated_at else "",
+            "answers": [
+                {"at": age(inquiry.asked_at), "who": tell_actor(inquiry.actor), "answer": inquiry.answer}
+                for inquiry in inquiries.get(operation.pk, [])
+            ],
+        }
+        for operation in operations
+        if not operation.is_final or operation.pk in inquiries
+    ]
+
+
+def _describe_request(run: SagaRun) -> dict[str, Any] | None:
+    request = run.force_requests.filter(state=ForceRequest.State.OPEN).first()
+    if request is None:
+        return None
+    words = f"{tell_actor(request.proposed_by)} proposes to end it as {request.target}"
+    return {"link": link("payments_forcerequest", request.pk, words), "until": age(request.expires_at)}

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 
+from payments.admin.dispute_words import EVIDENCE, explain_reason
 from payments.admin.words import (
     describe_ago,
     describe_span,
@@ -20,6 +21,7 @@ from payments.admin.words import (
     tell_actor,
     tone_of,
 )
+from payments.kinds import DisputeState
 from payments.ledger import Account
 from payments.models import Event, Operation, Order, Payment, Posting, SagaEvent
 
@@ -42,7 +44,30 @@ _EVENTS = {
     "review.rejected": "Review rejected",
     "payment.requires_review": "The gateway's answer does not fit: held for a person",
     "payment.capture_failed": "Capture failed",
+    "payment.authorization_expiring": "The authorization ends soon: capture it or let it go",
+    "payment.authorized_late": "Authorized after all, too late: the order had gone on without it",
+    "payment.late_success_undone": "Money that came too late was given back",
+    "payment.void_failed": "The authorization could not be released at the gateway",
     "operation.asked": "The gateway was asked what became of an operation",
+    "operation.escalated": "The gateway does not say what became of an operation: a person has to find out",
+    "operation.decided": "A person decided what became of an operation",
+    "dispute.opened": "The cardholder disputes the payment",
+    "dispute.updated": "News of the dispute",
+    "dispute.closed": "The dispute is over",
+    "dispute.due_soon": "The dispute must be answered soon",
+    "dispute.evidence_added": "Evidence added to the dispute",
+    "dispute.evidence_removed": "Evidence removed from the dispute",
+    "dispute.submitted": "Evidence sent to the bank",
+    "dispute.accepted": "Gave in to the dispute",
+    "dispute.asked": "The gateway was asked how the dispute stands",
+}
+_TONES = {
+    "payment.authorization_expiring": "warning",
+    "payment.authorized_late": "warning",
+    "payment.void_failed": "danger",
+    "operation.escalated": "warning",
+    "dispute.due_soon": "danger",
+    "dispute.opened": "danger",
 }
 _DIARY = {
     "intent": "about to act",
@@ -60,6 +85,12 @@ _DIARY = {
     "failed_compensation": "compensation failed, needs an operator",
     "operator_retry": "taken up again by an operator",
     "operator_compensate": "sent back by an operator",
+    "operator_skip": "skipped by an operator",
+    "operator_extend": "given a later deadline by an operator",
+    "operator_note": "noted",
+    "force_proposed": "proposed to be forced to its end",
+    "force_rejected": "was not let be forced",
+    "forced": "forced to its end by two people",
     "released": "handed over",
     "screened": "screened",
     "screening_failed": "could not be screened",
@@ -136,7 +167,7 @@ def _tell_note(event: Event) -> Entry:
 
 
 def _tell_event(event: Event, references: dict[str, str]) -> Entry:
-    about = event.data.get("operation") or event.data.get("refund") or {}
+    about = event.data.get("operation") or event.data.get("refund") or event.data.get("dispute") or {}
     title = _EVENTS.get(event.type) or event.type.replace(".", " ").replace("_", " ").capitalize()
     return Entry(
         event.created_at,
@@ -147,19 +178,43 @@ def _tell_event(event: Event, references: dict[str, str]) -> Entry:
         detail=_explain_event(event),
         amount=money(about["amount"], about["currency"]) if "amount" in about else "",
         reference=references.get(about.get("id", ""), ""),
-        tone=tone_of(event.type.rpartition(".")[2]),
+        tone=_tone_event(event),
         raw=event.data,
+        url_name="payments_dispute" if "dispute" in event.data else "",
+        url_id=str(about.get("id", "")) if "dispute" in event.data else "",
     )
+
+
+def _tone_event(event: Event) -> str:
+    return _TONES.get(event.type) or tone_of(event.type.rpartition(".")[2])
 
 
 def _explain_event(event: Event) -> str:
     data = event.data
+    if dispute := data.get("dispute"):
+        return _explain_dispute(dispute, str(data.get("kind", "")))
+    if ends := data.get("expires_at"):
+        return f"It ends {str(ends)[:16].replace('T', ' ')} UTC"
     if reason := data.get("reason"):
         return f"Reason: {str(reason).replace('_', ' ')}"
     error = (data.get("payment") or {}).get("last_error") or {}
     if error and ("declined" in event.type or "failed" in event.type or "review" in event.type):
         return explain_error(error)
     return f"Found: {data['found']}" if "found" in data else ""
+
+
+def _explain_dispute(dispute: dict[str, Any], kind: str) -> str:
+    """Where it stood then; the reason in words."""
+    due_by = dispute.get("due_by")
+    parts = [
+        EVIDENCE.get(kind, ""),
+        explain_reason(str(dispute.get("reason"))).title,
+        f"{dispute.get('stage', '')}, {dispute.get('state', '')}".replace("_", " "),
+        f"to be answered by {str(due_by)[:16].replace('T', ' ')} UTC"
+        if due_by and dispute.get("state") == DisputeState.NEEDS_RESPONSE
+        else "",
+    ]
+    return "; ".join(filter(None, parts))
 
 
 def explain_error(error: dict[str, Any]) -> str:
@@ -210,7 +265,12 @@ def explain_diary(line: SagaEvent) -> str:
         parts.append(f"in {describe_span(timedelta(seconds=float(detail['seconds'])))}")
     if "decision" in detail:
         parts.append(f"{detail['decision']}, {detail.get('score', 0)} points")
-    parts += [f"{name}: {detail[name]}" for name in ("reason", "outcome", "why") if detail.get(name)]
+    if isinstance(detail.get("before"), str) and detail.get("after"):
+        parts.append(f"{detail['before']} → {detail['after']}")
+    names = ("reason", "outcome", "why", "note", "target", "evidence", "proposed_by")
+    parts += [f"{name.replace('_', ' ')}: {detail[name]}" for name in names if detail.get(name)]
+    if references := detail.get("references"):
+        parts.append(f"references: {', '.join(map(str, references))}")
     return "; ".join(parts)
 
 

@@ -132,4 +132,6 @@ def link(name: str, pk: object, text: object) -> SafeString:
 def show_json(value: Any) -> SafeString:
     """Indented, and redacted once more whatever was stored."""
     text = redact(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-    return format_html('<pre class="bo-json">{}</pre>', text)
+    # Half a surrogate pair, as a cut emoji leaves it, is JSON, and nothing that a page could be encoded with.
+    shown = text.encode(errors="backslashreplace").decode()
+    return format_html('<pre class="bo-json">{}</pre>', shown)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
+from django.db.models.functions import Now
+
 from payments.api.projections import render_order, render_refund, select_public_error
 from payments.api.replay import Answer
 from payments.errors import (
@@ -12,7 +15,16 @@ from payments.errors import (
     PaymentError,
     ShipmentRefusedError,
 )
-from payments.models import Operation, OperationState, Order, OrderState, PaymentState
+from payments.models import Operation, OperationState, Order, OrderState, PaymentState, SagaState
+from payments.models.saga import DRIVEN_STATES
+from payments.sagas.refund import REFUND
+
+_OPEN = (OrderState.PLACED, OrderState.PROCESSING, OrderState.AWAITING_CUSTOMER, OrderState.REVIEW)
+_CAPTURED_WHEN_YOU_SAY_SO = (PaymentState.REQUIRES_CAPTURE, PaymentState.PARTIALLY_CAPTURED)
+# Working now or due at once; a saga that waits for somebody is neither.
+_IN_MOTION = Q(state__in=[state for state in DRIVEN_STATES if state != SagaState.WAITING]) | Q(
+    state=SagaState.WAITING, wake_at__lte=Now()
+)
 
 
 class OrderCanceledError(ConflictError):
@@ -46,7 +58,8 @@ def answer_new_order(order: Order) -> Answer:
 def answer_change(order: Order) -> Answer:
     """200 with the order, 202 while it is not decided. Raises the decline, if there was one."""
     _raise_refusal(order)
-    return Answer(202 if _is_undecided(order) else 200, render_order(order))
+    is_moving = order.state in _OPEN and order.sagas.exclude(kind=REFUND.kind).filter(_IN_MOTION).exists()
+    return Answer(202 if is_moving or _is_undecided(order) else 200, render_order(order))
 
 
 def answer_refund(refund: Operation) -> Answer:
@@ -57,9 +70,7 @@ def answer_refund(refund: Operation) -> Answer:
 
 def _is_undecided(order: Order) -> bool:
     if order.state == OrderState.PROCESSING:
-        return (
-            order.payment.state != PaymentState.REQUIRES_CAPTURE
-        )  # authorized, and captured when you say so
+        return order.payment.state not in _CAPTURED_WHEN_YOU_SAY_SO
     return order.state in (OrderState.PLACED, OrderState.REVIEW)
 
 

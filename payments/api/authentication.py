@@ -1,9 +1,10 @@
-"""Who calls the API and what for: bearer keys, hashed, scoped, expiring, each bound to one client."""
+"""Who calls the API and what for: API keys, or tokens exchanged for them, each bound to one client and its scopes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,30 +16,61 @@ from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, Pe
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from payments.api.tokens import MAX_TOKEN_LENGTH, read_claims
 from payments.models import ApiClient, ApiKey
 
 # Writing the time of use on every request would make each read a write.
 LAST_USED_RESOLUTION = timedelta(minutes=1)
-_BEARER = re.compile(r"Bearer +([A-Za-z0-9]{1,16}\.[A-Za-z0-9]{1,128})\Z", re.IGNORECASE)
+KEY_FORM = re.compile(r"[A-Za-z0-9]{1,16}\.[A-Za-z0-9]{1,128}", re.ASCII)
+_TOKEN_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_BEARER = re.compile(rf"Bearer +(?:(?P<key>{KEY_FORM.pattern})|(?P<token>{_TOKEN_FORM.pattern}))\Z", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a request may do: its key, and the scopes of the key or the fewer ones of the token."""
+
+    key: ApiKey
+    scopes: frozenset[str]
+
+    @property
+    def client(self) -> ApiClient:
+        return self.key.client
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer <prefix>.<secret>`. `request.user` is the client, `request.auth` the key."""
+    """`Authorization: Bearer <key or access token>`. `request.user` is the client, `request.auth` the `Access`."""
 
-    def authenticate(self, request: Request) -> tuple[ApiClient, ApiKey] | None:
+    def authenticate(self, request: Request) -> tuple[ApiClient, Access] | None:
         header = request.META.get("HTTP_AUTHORIZATION", "")
         if not header:
             return None
-        match = _BEARER.match(header)
+        match = _BEARER.match(header) if len(header) <= MAX_TOKEN_LENGTH else None
         if not match:
-            raise AuthenticationFailed("The Authorization header is not of the form: Bearer <key>.")
-        key = find_key(match[1])
-        _record_use(key)
-        structlog.contextvars.bind_contextvars(client_id=key.client_id, key_id=key.prefix)
-        return key.client, key
+            raise AuthenticationFailed("The Authorization header is not of the form: Bearer <key or token>.")
+        access = open_with_key(match["key"]) if match["key"] else open_with_token(match["token"])
+        _record_use(access.key)
+        structlog.contextvars.bind_contextvars(client_id=access.key.client_id, key_id=access.key.prefix)
+        return access.client, access
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'
+
+
+def open_with_key(secret: str) -> Access:
+    """Raises `AuthenticationFailed`."""
+    key = find_key(secret)
+    return Access(key, frozenset(key.scopes))
+
+
+def open_with_token(token: str) -> Access:
+    """As much as the token says and its key may still do. Raises `AuthenticationFailed`, as its key would."""
+    claims = read_claims(token)
+    key = ApiKey.objects.select_related("client").filter(prefix=str(claims["key"])).first()
+    if key is None or claims["client_id"] != key.client_id or claims["sub"] != key.client_id:
+        raise AuthenticationFailed("The API key behind the access token is unknown.")
+    _check_alive(key)
+    return Access(key, frozenset(str(claims["scope"]).split()) & frozenset(key.scopes))
 
 
 def find_key(secret: str) -> ApiKey:
@@ -49,13 +81,17 @@ def find_key(secret: str) -> ApiKey:
     matches = ApiKey.objects.key_generator.verify(secret, key.hashed_key if key else "sha512$$unknown")
     if key is None or not matches:
         raise AuthenticationFailed("The API key is unknown.")
+    _check_alive(key)
+    return key
+
+
+def _check_alive(key: ApiKey) -> None:
     if key.revoked:
         raise AuthenticationFailed("The API key was revoked.")
     if key.has_expired:
         raise AuthenticationFailed("The API key has expired.")
     if not key.client.is_active:
         raise AuthenticationFailed("The API client is switched off.")
-    return key
 
 
 def _record_use(key: ApiKey) -> None:
@@ -67,10 +103,10 @@ def _record_use(key: ApiKey) -> None:
 
 
 class HasScope(BasePermission):
-    """The key has the scope that the view's `required_scopes` names for the action; no name, no entry."""
+    """The caller has the scope that the view's `required_scopes` names for the action; no name, no entry."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if not isinstance(request.auth, ApiKey):
+        if not isinstance(request.auth, Access):
             return False
         action = getattr(view, "action", None)
         if action is None or (action == "metadata" and view.metadata_class is None):
@@ -80,12 +116,12 @@ class HasScope(BasePermission):
         if scope is None:
             return False
         if scope not in request.auth.scopes:
-            raise PermissionDenied(f"The API key lacks the scope {scope}.")
+            raise PermissionDenied(f"The API key or token lacks the scope {scope}.")
         return True
 
 
 def get_client(request: Request) -> ApiClient:
     """The client behind an authenticated request."""
-    if not isinstance(request.auth, ApiKey):
+    if not isinstance(request.auth, Access):
         raise NotAuthenticated
     return request.auth.client

@@ -68,6 +68,10 @@ class InvalidCursorError(exceptions.APIException):
     default_code = "invalid_cursor"
 
 
+class ParameterError(exceptions.ValidationError):
+    """A query parameter is not valid, whatever the method."""
+
+
 def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response:
     """settings.REST_FRAMEWORK names it. It answers everything, so that no failure leaves as HTML."""
     problem = describe_error(error, method=context["request"].method or "")
@@ -139,13 +143,14 @@ def _describe_payment_error(error: PaymentError) -> dict[str, Any]:
 def _describe_api_exception(error: exceptions.APIException, method: str) -> dict[str, Any]:
     code = next((code for kind, code in _DRF_CODES if isinstance(error, kind)), "internal_error")
     if isinstance(error, exceptions.ValidationError):
-        errors = list(list_errors(error.detail, locator="parameter" if method == "GET" else "pointer"))[
-            :MAX_ERRORS
-        ]
+        in_query = method == "GET" or isinstance(error, ParameterError)
+        errors = list(list_errors(error.detail, locator="parameter" if in_query else "pointer"))[:MAX_ERRORS]
         return make_problem(code, "Some members are not valid; nothing was done.", errors=errors)
     errors = []
+    if isinstance(error, exceptions.ParseError):  # the place is in the detail; the whole document is at fault
+        errors = [{"pointer": "", "code": code, "detail": str(error.detail)}]
     if isinstance(error, CardDataError):
-        errors = [{"pointer": error.pointer, "code": code, "detail": "This looks like card data."}]
+        errors = [{error.locator: error.pointer, "code": code, "detail": "This looks like card data."}]
     return make_problem(code, str(error.detail), errors=errors)
 
 
@@ -199,8 +204,9 @@ def show_error_codes(request: HttpRequest) -> HttpResponse:
     )
     return HttpResponse(
         format_html(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Error codes</title></head>'
-            "<body><h1>Error codes</h1><p>Every error is <code>application/problem+json</code>; "
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Error codes</title>'
+            '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+            "</head><body><h1>Error codes</h1><p>Every error is <code>application/problem+json</code>; "
             "its <code>code</code> is stable.</p><table><thead><tr><th>Code</th><th>Status</th>"
             "<th>Meaning</th></tr></thead><tbody>{}</tbody></table></body></html>",
             rows,

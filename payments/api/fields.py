@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -16,6 +17,7 @@ from payments.money import MAX_MINOR_UNITS, exponent
 
 _COUNTRY = re.compile(r"[A-Z]{2}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9._:/+=-]+\Z")
+_ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,40}\Z")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -49,11 +51,29 @@ class WholeNumberField(serializers.IntegerField):
         return super().to_internal_value(data)
 
 
+class TrueOrFalseField(serializers.BooleanField):
+    """A JSON boolean; no string, no number."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if type(data) is not bool:
+            self.fail("invalid")
+        return data
+
+
 class AmountField(WholeNumberField):
     """Minor units, more than zero, at most 18 digits."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(min_value=1, max_value=MAX_MINOR_UNITS, **kwargs)
+
+
+class FlagField(serializers.BooleanField):
+    """JSON true or false; no "yes", no 1."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
 
 
 class ChoiceNameField(serializers.ChoiceField):
@@ -107,6 +127,57 @@ class PaymentMethodField(TextField):
         if token and not _TOKEN.match(token):
             self.fail("token")
         return token
+
+
+@extend_schema_field(
+    {
+        "type": "object",
+        "maxProperties": 10,
+        "propertyNames": {"minLength": 1, "maxLength": 61},
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": 200},
+    }
+)
+class PaymentMethodsField(serializers.DictField):
+    """The same card at several gateways: `gateway`, or `gateway/account name`, and its token there."""
+
+    child = PaymentMethodField()
+    default_error_messages = {
+        "too_many": "At most 10 members.",
+        "gateway": "Names are a gateway, or a gateway and an account: `stripe`, `stripe/main`.",
+        "saved": "A saved payment method is at one gateway: name it as payment_method.",
+    }
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            self.fail("not_a_dict", input_type=type(data).__name__)
+        if len(data) > 10:
+            self.fail("too_many")
+        if not all(_is_gateway_name(name) for name in data):
+            self.fail("gateway")
+        tokens: dict[str, Any] = super().to_internal_value(data)
+        if any(token.startswith("spm_") for token in tokens.values()):
+            self.fail("saved")
+        return tokens
+
+
+def _is_gateway_name(name: str) -> bool:
+    gateway, slash, account = name.partition("/")
+    return gateway in settings.PAYMENT_GATEWAYS and (not slash or _ACCOUNT.match(account) is not None)
+
+
+class RedirectResultField(TextField):
+    """What a gateway added to the return address; opaque, so only its letters are looked at."""
+
+    default_error_messages = {"redirect_result": "Printable ASCII without blanks."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=4000, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if not text.isascii() or not text.isprintable() or " " in text:
+            self.fail("redirect_result")
+        return text
 
 
 class ReturnUrlField(TextField):

@@ -1,4 +1,4 @@
-"""Cursor pages, newest first, whose cursors are signed for one client and one address."""
+"""Cursor pages, newest first or oldest first, whose cursors are signed for one client and one address."""
 
 from __future__ import annotations
 
@@ -23,8 +23,13 @@ class SignedCursorPagination(CursorPagination):
     max_page_size = MAX_PAGE_SIZE
     request: Request
 
+    def get_ordering(self, request: Request, queryset: Any, view: Any) -> tuple[str, ...]:
+        return ("id",) if request.query_params.get("sort") == "oldest" else ("-id",)
+
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
-        self.signer = Signer(salt=f"payments.api.cursor:{request.path}:{getattr(request.user, 'pk', '')}")
+        sort = "".join(self.get_ordering(request, queryset, view))
+        client = getattr(request.user, "pk", "")
+        self.signer = Signer(salt=f"payments.api.cursor:{request.path}:{client}:{sort}")
         return super().paginate_queryset(queryset, request, view=view)
 
     def get_page_size(self, request: Request) -> int:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+from django.core.exceptions import SuspiciousOperation
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
 from prometheus_client import Counter
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError, UnsupportedMediaType
@@ -14,6 +16,7 @@ from rest_framework.parsers import BaseParser
 from payments.redaction import contains_card_data
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_UPLOAD_BYTES = 5 * 1024 * 1024  # one file and a few words; the file itself may have less
 MAX_DEPTH = 32
 MAX_NAMES = 1000
 MAX_DIGITS = 18
@@ -26,17 +29,21 @@ class BodyTooLargeError(APIException):
     default_detail = f"The body is larger than {MAX_BODY_BYTES} bytes."
     default_code = "body_too_large"
 
+    def __init__(self, limit: int = MAX_BODY_BYTES) -> None:
+        super().__init__(f"The body is larger than {limit} bytes.")
+
 
 class CardDataError(APIException):
-    """The body holds a card number or a CVV; `pointer` says where, nothing says what."""
+    """The request holds a card number or a CVV; `pointer` says where, nothing says what."""
 
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
-    default_detail = "The body holds card data. Send the gateway's token instead; nothing was stored."
+    default_detail = "The request holds card data. Send the gateway's token instead; nothing was stored."
     default_code = "card_data_refused"
 
-    def __init__(self, pointer: str) -> None:
+    def __init__(self, pointer: str, *, locator: str = "pointer") -> None:
         super().__init__()
         self.pointer = pointer
+        self.locator = locator
 
 
 class StrictJSONParser(BaseParser):
@@ -55,6 +62,42 @@ class StrictJSONParser(BaseParser):
             REFUSED_BODIES.labels("card_data").inc()
             raise CardDataError(pointer)
         return value
+
+
+class StrictFormParser(BaseParser):
+    """Reads one multipart form: each name once, as a text or an upload. Raises as `StrictJSONParser` does."""
+
+    media_type = "multipart/form-data"
+
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        request = (parser_context or {})["request"]
+        _check_encoding(media_type or "", request.META.get("HTTP_CONTENT_ENCODING", ""))
+        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_UPLOAD_BYTES:
+            REFUSED_BODIES.labels("too_large").inc()
+            raise BodyTooLargeError(MAX_UPLOAD_BYTES)
+        meta = request.META | {"CONTENT_TYPE": media_type}
+        try:
+            texts, files = MultiPartParser(meta, stream, request.upload_handlers, "utf-8").parse()
+        except (MultiPartParserError, SuspiciousOperation):
+            raise ParseError("The body is not a multipart form, or has too many parts.") from None
+        return _join_form(texts, files)
+
+
+def _join_form(texts: Any, files: Any) -> dict[str, Any]:
+    parts = [*texts.lists(), *files.lists()]
+    form = {name: values[0] for name, values in parts}
+    if len(form) != sum(len(values) for _, values in parts):
+        raise ParseError("The form has the same name twice.")
+    words = {name: form[name] if name in texts else str(form[name].name) for name in form}
+    for text in _walk_texts(words):
+        _check_text(text)
+    pointer = contains_card_data(words)
+    if pointer is not None:
+        REFUSED_BODIES.labels("card_data").inc()
+        raise CardDataError(pointer)
+    return form
 
 
 def parse_body(body: bytes) -> Any:

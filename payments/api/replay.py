@@ -23,8 +23,10 @@ from payments.redaction import contains_card_data
 MIN_KEY_LENGTH = 16
 MAX_KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2
+RESPOND_ASYNC = "respond-async"
 # Refusals that are the outcome of the execution, and so the answer for ever; anything else frees the key.
 FINAL_STATUSES = frozenset({402, 403, 409})
+_COLLECTIONS = {"ord": "orders", "whe": "webhook_endpoints"}  # by the prefix of an id
 _FREEING_STATUSES = frozenset({400, 422, 429, 503})
 
 
@@ -34,6 +36,12 @@ class Answer:
 
     status: int
     data: Mapping[str, Any]
+
+
+def wants_to_wait(request: Request) -> bool:
+    """Unless the caller prefers an answer at once (`Prefer: respond-async`, RFC 7240)."""
+    preferences = request.headers.get("Prefer", "").split(",")
+    return not any(re.split("[;=]", one)[0].strip().lower() == RESPOND_ASYNC for one in preferences)
 
 
 def answer_once(
@@ -62,6 +70,8 @@ def answer_once(
             claim, lambda: resume(claim.resource) if resume and claim.resource else perform(claim)
         )
     response.headers["Idempotency-Key"] = key
+    if response.status_code == 202 and not wants_to_wait(request):
+        response.headers["Preference-Applied"] = RESPOND_ASYNC
     return response
 
 
@@ -69,7 +79,9 @@ def read_key(request: Request) -> str:
     """The key, bare or as a quoted string (RFC 8941). Raises `InvalidRequestError` and its kin."""
     raw: str = request.META.get("HTTP_IDEMPOTENCY_KEY", "").strip()
     if not raw:
-        raise IdempotencyKeyMissingError("This call moves money: send an Idempotency-Key. Nothing was done.")
+        raise IdempotencyKeyMissingError(
+            "Send an Idempotency-Key, so that this call happens once. Nothing was done."
+        )
     if len(raw) >= 2 and raw[0] == raw[-1] == '"':
         raw = re.sub(r"\\([\"\\])", r"\1", raw[1:-1])
     if not MIN_KEY_LENGTH <= len(raw) <= MAX_KEY_LENGTH or not raw.isascii() or not raw.isprintable():
@@ -113,5 +125,5 @@ def _make_response(stored: StoredAnswer) -> HttpResponse:
 
 
 def _locate(data: Mapping[str, Any]) -> str:
-    kind = "orders" if str(data["id"]).startswith("ord_") else "refunds"
+    kind = _COLLECTIONS.get(str(data["id"]).partition("_")[0], "refunds")
     return f"/api/v1/{kind}/{data['id']}"

@@ -14,12 +14,16 @@ from payments.api.fields import (
     CountryField,
     CurrencyCodeField,
     EmailField,
+    FlagField,
     IpAddressField,
     MetadataField,
     PaymentMethodField,
+    PaymentMethodsField,
+    RedirectResultField,
     ReturnUrlField,
     TextField,
     TimestampField,
+    TrueOrFalseField,
     WholeNumberField,
 )
 from payments.money import MAX_MINOR_UNITS, Money
@@ -97,7 +101,18 @@ class OrderRequest(ClosedSerializer):
     reference = TextField(max_length=100, help_text="Your own number; one living order each.")
     amount = AmountField(help_text="Minor units.")
     currency = CurrencyCodeField()
-    payment_method = PaymentMethodField(help_text="The gateway's token.")
+    payment_method = PaymentMethodField(help_text="The gateway's token, or a saved method (`spm_...`).")
+    payment_methods = PaymentMethodsField(
+        required=False,
+        help_text="The same card at other gateways, where you have tokenized it there too: `gateway`, or "
+        "`gateway/account name`, and the token. An order that one gateway cannot take goes to the next.",
+    )
+    save_payment_method = FlagField(
+        default=False, help_text="Keep it for the customer, who has agreed; wants `customer.id`."
+    )
+    off_session = FlagField(
+        default=False, help_text="The customer is not there: a charge that you initiate, on a saved method."
+    )
     capture = ChoiceNameField(choices=["automatic", "manual"], default="automatic")
     return_url = ReturnUrlField(required=False, default="", allow_blank=True)
     customer = CustomerRequest(required=False)
@@ -109,6 +124,8 @@ class OrderRequest(ClosedSerializer):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         _check_line_amounts(attrs.get("lines", []), attrs["amount"])
+        if attrs["save_payment_method"] and not attrs.get("customer", {}).get("id"):
+            raise serializers.ValidationError({"customer": {"id": ["Whose payment method is it to be?"]}})
         return attrs
 
     def to_draft(self) -> OrderDraft:
@@ -119,8 +136,11 @@ class OrderRequest(ClosedSerializer):
             reference=valid["reference"],
             amount=Money(valid["amount"], valid["currency"]),
             payment_method=valid["payment_method"],
+            payment_methods=dict(valid.get("payment_methods", {})),
             lines=[dict(line) for line in valid.get("lines", [])],
             capture=valid["capture"],
+            save_payment_method=valid["save_payment_method"],
+            off_session=valid["off_session"],
             return_url=valid["return_url"],
             customer_id=customer.get("id", ""),
             customer_email=customer.get("email", ""),
@@ -147,23 +167,70 @@ def _check_line_amounts(lines: list[dict[str, Any]], amount: int) -> None:
         raise serializers.ValidationError({"lines": [message]}, code="lines_do_not_add_up")
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample(
+            "Another card, after a decline", request_only=True, value={"payment_method": "pm_card_mastercard"}
+        )
+    ]
+)
 class ConfirmRequest(ClosedSerializer):
-    """After 3-D Secure: nothing. After a decline: another payment method."""
+    """After 3-D Secure: what the gateway added to the return address, if it did. After a decline: another method."""
 
     payment_method = PaymentMethodField(
         required=False, default="", help_text="Another token, after a decline."
     )
+    redirect_result = RedirectResultField(
+        required=False,
+        default="",
+        allow_blank=True,
+        help_text="What the gateway added to your return address (Adyen's `redirectResult`); others need none.",
+    )
 
 
+@extend_schema_serializer(
+    examples=[OpenApiExample("A part", request_only=True, value={"amount": 5000, "final": True})]
+)
 class CaptureRequest(ClosedSerializer):
     amount = AmountField(required=False, help_text="Minor units; without it, all that is left.")
+    final = TrueOrFalseField(
+        default=True,
+        help_text="Nothing more follows: the rest of the hold is released. False: captures follow.",
+    )
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample("The customer's wish", request_only=True, value={"reason": "requested_by_customer"})
+    ]
+)
 class CancelRequest(ClosedSerializer):
     reason = ChoiceNameField(choices=CANCEL_REASONS, default="requested_by_customer")
 
 
+@extend_schema_serializer(
+    examples=[
+        OpenApiExample("A part", request_only=True, value={"amount": 1500, "reason": "requested_by_customer"})
+    ]
+)
 class RefundRequest(ClosedSerializer):
     amount = AmountField(required=False, help_text="Minor units; without it, all that is left.")
     reason = ChoiceNameField(choices=REFUND_REASONS, default="requested_by_customer")
     note = TextField(required=False, default="", allow_blank=True, max_length=500)
+    capture = TextField(
+        required=False,
+        default="",
+        max_length=32,
+        help_text="The id of the capture to give back; without it, of whatever was captured.",
+    )
+
+
+class TokenRequest(serializers.Serializer[Any]):
+    """RFC 6749, 4.4.2. For the schema alone: Authlib reads the form."""
+
+    grant_type = ChoiceNameField(choices=["client_credentials"])
+    scope = TextField(
+        required=False, max_length=500, help_text="Separated by spaces; without it, all of the key's."
+    )
+    client_id = TextField(required=False, max_length=100, help_text="Unless sent by HTTP Basic.")
+    client_secret = TextField(required=False, max_length=150, help_text="The API key, unless by HTTP Basic.")

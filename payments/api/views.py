@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -17,30 +17,32 @@ from rest_framework.viewsets import GenericViewSet
 from payments import ids, services
 from payments.api.answers import answer_change, answer_new_order, answer_refund
 from payments.api.authentication import get_client
-from payments.api.filters import EventFilter, OrderFilter, StrictFilterBackend
+from payments.api.expansion import EXPAND, PARAMETER, read_expand, render_orders
+from payments.api.filters import EventFilter, OrderFilter, StrictFilterBackend, refuse_unknown_parameters
 from payments.api.projections import (
     EventProjection,
+    ExpandedOrderProjection,
     OrderProjection,
     PaymentProjection,
     RefundProjection,
-    render_order,
     render_payment,
     render_refund,
 )
-from payments.api.replay import Answer, answer_once
+from payments.api.replay import Answer, answer_once, read_key, wants_to_wait
 from payments.api.requests import CancelRequest, CaptureRequest, ConfirmRequest, OrderRequest, RefundRequest
-from payments.api.throttling import KeyThrottle
+from payments.api.throttling import CountedView, KeyThrottle
 from payments.errors import ConflictError
 from payments.idempotency import Claim
 from payments.models import ApiClient, Event, Operation, Order, Payment
 from payments.models.client import Scope
 
+Change = Callable[[Order, Claim], Order]
 _ACCEPTED = OpenApiResponse(
     OrderProjection, description="Not finished: read the order again after `Retry-After`."
 )
 
 
-class StorefrontView(GenericViewSet[Any]):
+class StorefrontView(CountedView, GenericViewSet[Any]):
     """Base of every endpoint. `required_scopes` names a scope per action; an action without one is closed."""
 
     required_scopes: ClassVar[Mapping[str, str]] = {}
@@ -48,6 +50,8 @@ class StorefrontView(GenericViewSet[Any]):
     throttle_classes = [KeyThrottle]
     filter_backends = [StrictFilterBackend]
     metadata_class = None
+    own_parameters: ClassVar[Iterable[str]] = ()  # of the query, beside filters and pages
+    list_actions: ClassVar[Iterable[str]] = ("list",)  # whose parameters the filters check
 
     @property
     def client(self) -> ApiClient:
@@ -57,16 +61,26 @@ class StorefrontView(GenericViewSet[Any]):
     def actor(self) -> str:
         return f"api:{self.client.name}"
 
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
-        final = super().finalize_response(request, response, *args, **kwargs)
-        final.headers["Cache-Control"] = "no-store"
-        return final
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        action: str | None = self.action
+        if action is None:
+            return  # no handler for this method: it is answered 405 next
+        if action not in self.list_actions:
+            refuse_unknown_parameters(request, self.own_parameters if request.method == "GET" else ())
+        if request.method == "POST" and self.needs_idempotency_key:
+            read_key(request)
 
     def read(self, serializer_class: type[Serializer[Any]]) -> Any:
         """The valid body. Raises `ValidationError`."""
         serializer = serializer_class(data=self.request.data)
         serializer.is_valid(raise_exception=True)
         return serializer
+
+    def refuse_body(self) -> None:
+        """For a call whose address says it all. Raises `ValidationError`."""
+        if self.request.data:
+            raise ValidationError("Send no body, or an empty object.")
 
     def find_or_404(self, queryset: QuerySet[Any], pk: str, prefix: str) -> Any:
         """This client's object. Another client's, a malformed and an unknown id get the same 404."""
@@ -75,9 +89,13 @@ class StorefrontView(GenericViewSet[Any]):
             raise NotFound("There is no such object.")
         return found
 
-    def list_page(self, queryset: QuerySet[Any], serializer_class: type[Serializer[Any]]) -> Response:
+    def find_page(self, queryset: QuerySet[Any]) -> list[Any]:
+        """The rows of the page that the query asks for. Raises `ParameterError`, `InvalidCursorError`."""
         page = self.paginate_queryset(self.filter_queryset(queryset))
-        return self.get_paginated_response(serializer_class(page, many=True).data)
+        return list(page or [])
+
+    def list_page(self, queryset: QuerySet[Any], serializer_class: type[Serializer[Any]]) -> Response:
+        return self.get_paginated_response(serializer_class(self.find_page(queryset), many=True).data)
 
 
 class OrderView(StorefrontView):
@@ -85,6 +103,7 @@ class OrderView(StorefrontView):
     serializer_class = OrderProjection
     filterset_class = OrderFilter
     needs_idempotency_key = True
+    own_parameters = (PARAMETER,)
     required_scopes = {
         "list": Scope.ORDERS_READ,
         "retrieve": Scope.ORDERS_READ,
@@ -102,13 +121,20 @@ class OrderView(StorefrontView):
         order: Order = self.find_or_404(self.get_queryset(), order_id, "ord")
         return order
 
-    @extend_schema(summary="List orders, newest first", responses=OrderProjection(many=True))
+    @extend_schema(
+        summary="List orders, newest first",
+        parameters=[EXPAND],
+        responses=ExpandedOrderProjection(many=True),
+    )
     def list(self, request: Request) -> Response:
-        return self.list_page(self.get_queryset(), OrderProjection)
+        orders = self.find_page(self.get_queryset())
+        return self.get_paginated_response(render_orders(orders, read_expand(request)))
 
-    @extend_schema(summary="Read an order", responses=OrderProjection)
+    @extend_schema(summary="Read an order", parameters=[EXPAND], responses=ExpandedOrderProjection)
     def retrieve(self, request: Request, pk: str) -> Response:
-        return Response(render_order(self.find_order(pk)))
+        names = read_expand(request)
+        [order] = render_orders([self.find_order(pk)], names)
+        return Response(order)
 
     @extend_schema(
         summary="Place and pay an order",
@@ -117,17 +143,16 @@ class OrderView(StorefrontView):
     )
     def create(self, request: Request) -> HttpResponse:
         draft = self.read(OrderRequest).to_draft()
-        drive = "respond-async" not in request.headers.get("Prefer", "")
 
         def perform(claim: Claim) -> Answer:
-            return answer_new_order(services.place_order(self.client, draft, key=claim, drive=drive))
+            return answer_new_order(services.place_order(self.client, draft, key=claim, drive=self.drive))
 
         return answer_once(
             request,
             route="POST orders",
             path={},
             perform=perform,
-            resume=lambda order_id: answer_new_order(services.resume_order(self.find_order(order_id))),
+            resume=lambda order_id: answer_new_order(self.resume(self.find_order(order_id))),
         )
 
     @extend_schema(
@@ -137,7 +162,9 @@ class OrderView(StorefrontView):
     )
     def confirm(self, request: Request, pk: str) -> HttpResponse:
         valid = self.read(ConfirmRequest).validated_data
-        return self.change_order(pk, lambda order, key: services.confirm_order(order, key=key, **valid))
+        return self.change_order(
+            pk, lambda order, key: services.confirm_order(order, key=key, drive=self.drive, **valid)
+        )
 
     @extend_schema(
         summary="Capture an authorized order",
@@ -145,9 +172,17 @@ class OrderView(StorefrontView):
         responses={200: OrderProjection, 202: _ACCEPTED},
     )
     def capture(self, request: Request, pk: str) -> HttpResponse:
-        amount = self.read(CaptureRequest).validated_data.get("amount")
+        valid = self.read(CaptureRequest).validated_data
         return self.change_order(
-            pk, lambda order, key: services.capture_order(order, amount=amount, actor=self.actor, key=key)
+            pk,
+            lambda order, key: services.capture_order(
+                order,
+                amount=valid.get("amount"),
+                final=valid["final"],
+                actor=self.actor,
+                key=key,
+                drive=self.drive,
+            ),
         )
 
     @extend_schema(
@@ -158,7 +193,10 @@ class OrderView(StorefrontView):
     def cancel(self, request: Request, pk: str) -> HttpResponse:
         reason = self.read(CancelRequest).validated_data["reason"]
         return self.change_order(
-            pk, lambda order, key: services.cancel_order(order, reason=reason, actor=self.actor)
+            pk,
+            lambda order, key: services.cancel_order(
+                order, reason=reason, actor=self.actor, drive=self.drive
+            ),
         )
 
     @extend_schema(
@@ -179,8 +217,10 @@ class OrderView(StorefrontView):
                 amount=valid.get("amount"),
                 reason=valid["reason"],
                 note=valid["note"],
+                capture=valid["capture"],
                 actor=self.actor,
                 key=claim,
+                drive=self.drive,
             )
             return answer_refund(refund)
 
@@ -189,16 +229,16 @@ class OrderView(StorefrontView):
             route="POST orders/{id}/refunds",
             path={"id": pk},
             perform=perform,
-            resume=lambda refund_id: answer_refund(resume_refund(order, refund_id)),
+            resume=lambda refund_id: answer_refund(self.resume_refund(order, refund_id)),
         )
 
-    def change_order(self, order_id: str, change: Callable[[Order, Claim], Order]) -> HttpResponse:
+    def change_order(self, order_id: str, change: Change) -> HttpResponse:
         """One change of an existing order under its key."""
         order = self.find_order(order_id)
 
         def perform(claim: Claim) -> Answer:
             return answer_change(
-                change(order, claim) if claim.is_new else repeat_change(order, change, claim)
+                change(order, claim) if claim.is_new else self.repeat_change(order, change, claim)
             )
 
         return answer_once(
@@ -206,22 +246,29 @@ class OrderView(StorefrontView):
             route=f"POST orders/{{id}}/{self.action}",
             path={"id": order_id},
             perform=perform,
-            resume=lambda _: answer_change(services.resume_order(order)),
+            resume=lambda _: answer_change(self.resume(order)),
         )
 
+    @property
+    def drive(self) -> bool:
+        """Whether this request does the work; else the sweeper does."""
+        return wants_to_wait(self.request)
 
-def repeat_change(order: Order, change: Callable[[Order, Claim], Order], claim: Claim) -> Order:
-    """The first request died before it began anything that we know; a change refused now was made then."""
-    resumed = services.resume_order(order)
-    try:
-        return change(resumed, claim)
-    except ConflictError:
-        return services.find_order(order.pk)
+    def resume(self, order: Order) -> Order:
+        return services.resume_order(order) if self.drive else services.find_order(order.pk)
 
+    def repeat_change(self, order: Order, change: Change, claim: Claim) -> Order:
+        """The first request died before it began anything that we know; a change refused now was made then."""
+        resumed = self.resume(order)
+        try:
+            return change(resumed, claim)
+        except ConflictError:
+            return services.find_order(order.pk)
 
-def resume_refund(order: Order, refund_id: str) -> Operation:
-    services.resume_order(order)
-    return Operation.objects.refunds().select_related("payment").get(payment__order=order, pk=refund_id)
+    def resume_refund(self, order: Order, refund_id: str) -> Operation:
+        self.resume(order)
+        refunds = Operation.objects.refunds().select_related("payment")
+        return refunds.get(payment__order=order, pk=refund_id)
 
 
 class RefundView(StorefrontView):
@@ -254,7 +301,7 @@ class EventView(StorefrontView):
     filterset_class = EventFilter
     required_scopes = {"list": Scope.EVENTS_READ}
 
-    @extend_schema(summary="List what the webhooks said, newest first", responses=EventProjection(many=True))
+    @extend_schema(summary="List what the webhooks said", responses=EventProjection(many=True))
     def list(self, request: Request) -> Response:
         return self.list_page(self.get_queryset().filter(client=self.client, is_public=True), EventProjection)
 
@@ -263,6 +310,7 @@ class UnknownAddressView(StorefrontView):
     """Whatever else is asked for below /api/v1/."""
 
     permission_classes = []
+    list_actions = ("answer",)
 
     @extend_schema(exclude=True)
     def answer(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils.module_loading import import_string  # noqa: TID251 - this is the resolver
 
 from payments.gateways.base import PaymentGateway
+from payments.gateways.kill_switch import switch_board
 from payments.gateways.resilience import wrap_gateway
 from payments.models import GatewayAccount
 
@@ -23,7 +24,13 @@ def _build(account_id: str, gateway: str, name: str, credentials_digest: str) ->
     # Cached by the digest of the credentials, so that a rotated key takes effect without a restart.
     account = GatewayAccount.objects.get(pk=account_id)
     adapter_class = load_adapter(gateway)
-    return wrap_gateway(adapter_class.from_account(account.credentials()), name=f"{gateway}/{name}")
+    credentials = account.credentials()
+    return wrap_gateway(
+        adapter_class.from_account(credentials),
+        name=f"{gateway}/{name}",
+        limit=credentials.get("rate_limit", ""),
+        find_switch=lambda: switch_board().find(account_id),
+    )
 
 
 def load_adapter(gateway: str) -> Any:

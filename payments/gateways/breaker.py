@@ -1,4 +1,4 @@
-"""The circuit breaker: it stops asking a gateway that keeps failing, and it is the operators' kill switch."""
+"""The circuit breaker: it leaves a gateway alone that keeps failing, save for a probe and a few questions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from threading import Lock
 from typing import Protocol, TypeVar
 
@@ -31,15 +32,16 @@ MIN_CALLS = 10  # at night a single lost answer must not switch a gateway off
 FAILURE_PERCENT = 50  # a gateway that answers every other call still earns more than it costs
 COOL_DOWN_SECONDS = 30  # about what a restart or a failover at the other end takes
 PROBE_SECONDS = 30  # a call takes 25 s at most; a probe whose process died gives way after this
-# Money that is under way may always be finished or given back.
-SWITCHED_OFF_OPERATIONS = frozenset({"authorize"})
+QUESTION_SECONDS = 5  # while it is open, one question in this time, over all processes
+# Doubt about money is resolved by asking alone: these pass an open breaker, a few at a time.
+QUESTIONS = frozenset({"fetch", "fetch_dispute"})
 # Any answer, be it a decline or a 400, is a sign of life.
 FAILURES = (NetworkError, GatewayTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """What operators see: `state` is closed, open or half_open; `by` is who opened it by hand, if anybody."""
+    """What operators see: `state` is closed, open or half_open; `by` is who switched it off, if anybody did."""
 
     name: str
     state: str
@@ -47,15 +49,15 @@ class BreakerState:
     calls: int
     opened_at: float | None  # Unix seconds
     by: str = ""
+    reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Why a breaker is open: an operator's switch and a trip are independent of each other. Unix seconds."""
+class Admission(Enum):
+    """As what a call may pass."""
 
-    switched_by: str = ""
-    switched_at: float | None = None
-    tripped_at: float | None = None
+    USUAL = "usual"
+    PROBE = "probe"  # its end decides whether the breaker closes
+    QUESTION = "question"  # its end is no lesson: answering questions is not taking payments
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +75,21 @@ class Tally:
 class BreakerStore(Protocol):
     """Where breakers keep their state. Every method is atomic; times are Unix seconds."""
 
-    def read(self, name: str) -> Condition: ...
-    def switch(self, name: str, by: str, at: float) -> None: ...
+    def tripped_at(self, name: str) -> float | None: ...
     def trip(self, name: str, at: float) -> None: ...
     def recover(self, name: str, now: float) -> None:
-        """Undo the trip and forget the window; the operator's switch stays."""
-
-    def close(self, name: str, now: float) -> None:
-        """Undo both, and forget the window."""
+        """Undo the trip and forget the window."""
 
     def claim_probe(self, name: str, now: float) -> bool:
         """True for one caller until it is released or `PROBE_SECONDS` are over."""
 
     def release_probe(self, name: str) -> None: ...
+    def is_probing(self, name: str, now: float) -> bool: ...
+    def claim_question(self, name: str, now: float) -> bool:
+        """True for one caller in `QUESTION_SECONDS`."""
+
     def count(self, name: str, now: float, *, failed: bool) -> Tally: ...
     def tally(self, name: str, now: float) -> Tally: ...
-    def register(self, name: str) -> None: ...
-    def names(self) -> set[str]: ...
 
 
 class CircuitBreaker:
@@ -99,11 +99,10 @@ class CircuitBreaker:
         self.name = name
         self._store = store
         self._clock = clock
-        store.register(name)
 
     def guard(self, operation: str, proceed: Callable[[], T]) -> T:
         """Run the call and learn from its end. Raises `GatewayUnavailableError` instead when it is open."""
-        is_probe = self._admit(operation)
+        admission = self._admit(operation)
         failed: bool | None = None  # None: nothing was learned about the gateway
         try:
             result = proceed()
@@ -118,42 +117,28 @@ class CircuitBreaker:
             failed = False
             raise
         finally:
-            self._learn(failed, is_probe=is_probe)
+            self._learn(failed, admission)
 
     def state(self) -> BreakerState:
-        now = self._clock()
-        condition, tally = self._store.read(self.name), self._store.tally(self.name, now)
-        if condition.switched_by:
-            state, opened_at = "open", condition.switched_at
-        elif condition.tripped_at is not None:
-            state, opened_at = self._trip_state(condition.tripped_at), condition.tripped_at
-        else:
-            state, opened_at = "closed", None
-        return BreakerState(
-            self.name, state, tally.failures, tally.calls, opened_at, by=condition.switched_by
-        )
+        tripped_at, tally = self._store.tripped_at(self.name), self._store.tally(self.name, self._clock())
+        state = "closed" if tripped_at is None else self._trip_state(tripped_at)
+        return BreakerState(self.name, state, tally.failures, tally.calls, tripped_at)
 
-    def open(self, by: str) -> None:
-        self._store.switch(self.name, by, self._clock())
-        logger.warning("gateway_breaker_opened", gateway=self.name, by=by)
+    def reset(self, by: str) -> None:
+        """Ask the gateway again at once."""
+        self._store.recover(self.name, self._clock())
+        self._store.release_probe(self.name)
+        logger.warning("gateway_breaker_reset", gateway=self.name, by=by)
 
-    def close(self, by: str) -> None:
-        self._store.close(self.name, self._clock())
-        logger.warning("gateway_breaker_closed", gateway=self.name, by=by)
-
-    def _admit(self, operation: str) -> bool:
-        """Whether this call is the probe. Raises `GatewayUnavailableError`."""
-        condition = self._store.read(self.name)
-        if condition.switched_by and operation in SWITCHED_OFF_OPERATIONS:
-            raise GatewayUnavailableError(
-                f"{self.name} is switched off by {condition.switched_by}: the {operation} was not sent",
-                gateway=self.name,
-            )
-        if condition.tripped_at is None:
-            return False
-        is_half_open = self._trip_state(condition.tripped_at) == "half_open"
-        if is_half_open and self._store.claim_probe(self.name, self._clock()):
-            return True
+    def _admit(self, operation: str) -> Admission:
+        """As what the call passes. Raises `GatewayUnavailableError`."""
+        tripped_at, now = self._store.tripped_at(self.name), self._clock()
+        if tripped_at is None:
+            return Admission.USUAL
+        if self._trip_state(tripped_at) == "half_open" and self._store.claim_probe(self.name, now):
+            return Admission.PROBE
+        if operation in QUESTIONS and self._store.claim_question(self.name, now):
+            return Admission.QUESTION
         raise GatewayUnavailableError(
             f"{self.name} keeps failing and is left alone for a while: the {operation} was not sent",
             gateway=self.name,
@@ -162,13 +147,13 @@ class CircuitBreaker:
     def _trip_state(self, tripped_at: float) -> str:
         return "open" if self._clock() - tripped_at < COOL_DOWN_SECONDS else "half_open"
 
-    def _learn(self, failed: bool | None, *, is_probe: bool) -> None:
-        if is_probe:
+    def _learn(self, failed: bool | None, admission: Admission) -> None:
+        if admission is Admission.PROBE:
             self._finish_probe(failed)
-        elif failed is not None:
+        elif failed is not None and admission is Admission.USUAL:
             tally = self._store.count(self.name, self._clock(), failed=failed)
             # Late answers of calls that began before the trip must not prolong it.
-            if failed and tally.is_too_bad and self._store.read(self.name).tripped_at is None:
+            if failed and tally.is_too_bad and self._store.tripped_at(self.name) is None:
                 self._store.trip(self.name, self._clock())
                 logger.error(
                     "gateway_breaker_tripped", gateway=self.name, calls=tally.calls, failures=tally.failures
@@ -183,10 +168,19 @@ class CircuitBreaker:
         self._store.release_probe(self.name)
 
 
+def takes_payments(name: str, *, store: BreakerStore, clock: Clock = time.time) -> bool:
+    """Whether a new payment would pass now: closed, or half open with nobody probing."""
+    tripped_at, now = store.tripped_at(name), clock()
+    if tripped_at is None:
+        return True
+    return now - tripped_at >= COOL_DOWN_SECONDS and not store.is_probing(name, now)
+
+
 @dataclass(slots=True)
 class _Memory:
-    condition: Condition = Condition()
+    tripped_at: float | None = None
     probe_until: float = 0.0
+    question_until: float = 0.0
     buckets: dict[int, Tally] = field(default_factory=dict)
 
 
@@ -197,30 +191,18 @@ class MemoryStore:
         self._lock = Lock()
         self._breakers: defaultdict[str, _Memory] = defaultdict(_Memory)
 
-    def read(self, name: str) -> Condition:
-        return self._breakers[name].condition
-
-    def remember(self, name: str, condition: Condition) -> None:
-        self._breakers[name].condition = condition
-
-    def switch(self, name: str, by: str, at: float) -> None:
+    def tripped_at(self, name: str) -> float | None:
         with self._lock:
-            breaker = self._breakers[name]
-            breaker.condition = Condition(by, at, breaker.condition.tripped_at)
+            return self._breakers[name].tripped_at
+
+    def remember(self, name: str, tripped_at: float | None) -> None:
+        with self._lock:
+            self._breakers[name].tripped_at = tripped_at
 
     def trip(self, name: str, at: float) -> None:
-        with self._lock:
-            breaker = self._breakers[name]
-            breaker.condition = Condition(
-                breaker.condition.switched_by, breaker.condition.switched_at, tripped_at=at
-            )
+        self.remember(name, at)
 
     def recover(self, name: str, now: float) -> None:
-        with self._lock:
-            old = self._breakers[name].condition
-            self._breakers[name] = _Memory(Condition(old.switched_by, old.switched_at))
-
-    def close(self, name: str, now: float) -> None:
         with self._lock:
             self._breakers[name] = _Memory()
 
@@ -235,6 +217,18 @@ class MemoryStore:
     def release_probe(self, name: str) -> None:
         with self._lock:
             self._breakers[name].probe_until = 0.0
+
+    def is_probing(self, name: str, now: float) -> bool:
+        with self._lock:
+            return now < self._breakers[name].probe_until
+
+    def claim_question(self, name: str, now: float) -> bool:
+        with self._lock:
+            breaker = self._breakers[name]
+            if now < breaker.question_until:
+                return False
+            breaker.question_until = now + QUESTION_SECONDS
+            return True
 
     def count(self, name: str, now: float, *, failed: bool) -> Tally:
         with self._lock:
@@ -252,14 +246,6 @@ class MemoryStore:
             tallies = [buckets[bucket] for bucket in list_buckets(now) if bucket in buckets]
         return Tally(sum(tally.calls for tally in tallies), sum(tally.failures for tally in tallies))
 
-    def register(self, name: str) -> None:
-        with self._lock:
-            self._breakers[name]
-
-    def names(self) -> set[str]:
-        with self._lock:
-            return set(self._breakers)
-
 
 def list_buckets(now: float) -> list[int]:
     """The numbers of the buckets that make the window, the current one first."""
@@ -274,14 +260,9 @@ class RedisStore:
         self._redis = client
         self._prefix = prefix
 
-    def read(self, name: str) -> Condition:
-        by, switched_at, tripped_at = self._redis.hmget(
-            self._key(name), "switched_by", "switched_at", "tripped_at"
-        )
-        return Condition(str(by or ""), _to_float(switched_at), _to_float(tripped_at))
-
-    def switch(self, name: str, by: str, at: float) -> None:
-        self._redis.hset(self._key(name), mapping={"switched_by": by, "switched_at": at})
+    def tripped_at(self, name: str) -> float | None:
+        found = self._redis.hget(self._key(name), "tripped_at")
+        return None if found is None else float(found)
 
     def trip(self, name: str, at: float) -> None:
         self._redis.hset(self._key(name), "tripped_at", at)
@@ -292,14 +273,17 @@ class RedisStore:
             pipeline.delete(*self._bucket_keys(name, now))
             pipeline.execute()
 
-    def close(self, name: str, now: float) -> None:
-        self._redis.delete(self._key(name), self._key(name, "probe"), *self._bucket_keys(name, now))
-
     def claim_probe(self, name: str, now: float) -> bool:
         return bool(self._redis.set(self._key(name, "probe"), now, nx=True, ex=PROBE_SECONDS))
 
     def release_probe(self, name: str) -> None:
         self._redis.delete(self._key(name, "probe"))
+
+    def is_probing(self, name: str, now: float) -> bool:
+        return bool(self._redis.exists(self._key(name, "probe")))
+
+    def claim_question(self, name: str, now: float) -> bool:
+        return bool(self._redis.set(self._key(name, "question"), now, nx=True, ex=QUESTION_SECONDS))
 
     def count(self, name: str, now: float, *, failed: bool) -> Tally:
         newest = self._bucket_keys(name, now)[0]
@@ -317,21 +301,11 @@ class RedisStore:
             rows = pipeline.execute()
         return Tally(sum(int(row[0] or 0) for row in rows), sum(int(row[1] or 0) for row in rows))
 
-    def register(self, name: str) -> None:
-        self._redis.sadd(f"{self._prefix}:names", name)
-
-    def names(self) -> set[str]:
-        return {str(name) for name in self._redis.smembers(f"{self._prefix}:names")}
-
     def _key(self, name: str, part: str = "condition") -> str:
         return f"{self._prefix}:{name}:{part}"
 
     def _bucket_keys(self, name: str, now: float) -> list[str]:
         return [self._key(name, str(bucket)) for bucket in list_buckets(now)]
-
-
-def _to_float(value: str | bytes | None) -> float | None:
-    return None if value is None else float(value)
 
 
 class RedisHealth:
@@ -355,25 +329,20 @@ class RedisHealth:
 
 
 class SharedStore:
-    """Breaker state in Redis, and in this process while it is gone; a known kill switch survives that."""
+    """Breaker state in Redis, and in this process while it is gone."""
 
     def __init__(self, shared: BreakerStore, *, health: RedisHealth | None = None) -> None:
         self._shared = shared
         self._local = MemoryStore()
         self._health = health or RedisHealth()
 
-    def read(self, name: str) -> Condition:
-        def read_shared() -> Condition:
-            condition = self._shared.read(name)
-            self._local.remember(name, condition)
-            return condition
+    def tripped_at(self, name: str) -> float | None:
+        def read_shared() -> float | None:
+            tripped_at = self._shared.tripped_at(name)
+            self._local.remember(name, tripped_at)
+            return tripped_at
 
-        return self._health.ask(read_shared, lambda: self._local.read(name))
-
-    def switch(self, name: str, by: str, at: float) -> None:
-        """Raises `RedisError`: a switch that other processes do not see must not look like one."""
-        self._local.switch(name, by, at)
-        self._shared.switch(name, by, at)
+        return self._health.ask(read_shared, lambda: self._local.tripped_at(name))
 
     def trip(self, name: str, at: float) -> None:
         self._both(lambda store: store.trip(name, at))
@@ -381,28 +350,23 @@ class SharedStore:
     def recover(self, name: str, now: float) -> None:
         self._both(lambda store: store.recover(name, now))
 
-    def close(self, name: str, now: float) -> None:
-        """Raises `RedisError`, as `switch` does."""
-        self._local.close(name, now)
-        self._shared.close(name, now)
-
     def claim_probe(self, name: str, now: float) -> bool:
         return self._either(lambda store: store.claim_probe(name, now))
 
     def release_probe(self, name: str) -> None:
         self._both(lambda store: store.release_probe(name))
 
+    def is_probing(self, name: str, now: float) -> bool:
+        return self._either(lambda store: store.is_probing(name, now))
+
+    def claim_question(self, name: str, now: float) -> bool:
+        return self._either(lambda store: store.claim_question(name, now))
+
     def count(self, name: str, now: float, *, failed: bool) -> Tally:
         return self._either(lambda store: store.count(name, now, failed=failed))
 
     def tally(self, name: str, now: float) -> Tally:
         return self._either(lambda store: store.tally(name, now))
-
-    def register(self, name: str) -> None:
-        self._both(lambda store: store.register(name))
-
-    def names(self) -> set[str]:
-        return self._either(lambda store: store.names()) | self._local.names()
 
     def _either(self, ask: Callable[[BreakerStore], T]) -> T:
         return self._health.ask(lambda: ask(self._shared), lambda: ask(self._local))

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
-from payments import sql
+from payments import ids, sql
 from payments.models.client import ApiClient
 from payments.models.fields import PrefixedIdField
 from payments.models.order import Order
@@ -20,6 +20,13 @@ WITH counted AS (
 INSERT INTO payments_event (id, client_id, order_id, type, sequence, data, actor, is_public, created_at)
 SELECT %s, %s, counted.id, %s, counted.event_sequence, %s::jsonb, %s, %s, %s FROM counted
 RETURNING sequence
+"""
+
+# An event's id carries the time of its making, not of its commit: a transaction that began earlier may commit
+# later. The margin covers clocks of several machines that disagree.
+_HORIZON = """
+SELECT least(now(), min(xact_start)) - interval '60 seconds' FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
 """
 
 
@@ -50,6 +57,12 @@ class EventQuerySet(models.QuerySet["Event"]):
         event.sequence = row[0]
         order.event_sequence = event.sequence
         return event
+
+    def read_horizon(self) -> str:
+        """The id below which no event can appear any more: every transaction that could bring one has ended."""
+        row = sql.fetch_one(_HORIZON, [])
+        assert row is not None, "an aggregate has a row"
+        return ids.lowest_id("evt", row[0])
 
 
 class Event(models.Model):

@@ -1,4 +1,4 @@
-"""Column types that the models share: prefixed ids, minor units, currency codes."""
+"""Column types that the models share: prefixed ids, minor units, currency codes, masked JSON."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from django.db import models
 from django.db.models.expressions import Combinable
 
 from payments import ids
+from payments.redaction import redact_data
 
 if TYPE_CHECKING:  # Django's fields are generic for the type checker only
     _CharField = models.CharField[str | Combinable, str]
     _BigIntegerField = models.BigIntegerField[int | Combinable, int]
+    _JSONField = models.JSONField[Any, Any]
 else:
     _CharField = models.CharField
     _BigIntegerField = models.BigIntegerField
+    _JSONField = models.JSONField
 
 
 class PrefixedIdField(_CharField):
@@ -42,6 +45,18 @@ class PrefixedIdField(_CharField):
         kwargs.pop("default", None)
         kwargs.pop("max_length", None)
         return name, path, args, {**kwargs, "prefix": self.prefix}
+
+
+class MaskedJSONField(_JSONField):
+    """JSON from outside, such as a gateway's error: card data in it is masked before it is stored."""
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        masked = redact_data(value) if isinstance(value, dict | list) else value
+        return super().get_db_prep_value(masked, connection, prepared)
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs  # the column is the same
 
 
 class CurrencyField(_CharField):

@@ -13,12 +13,20 @@ class OnCallPage(models.Model):
     hour = models.DateTimeField()
     text = models.TextField()
     detail = models.JSONField(default=dict)
+    path = models.CharField(
+        max_length=200, blank=True, db_default="", help_text="The page of the admin that it is about."
+    )
     count = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField()
-    leased_until = models.DateTimeField(null=True, blank=True)
+    leased_until = models.DateTimeField(
+        null=True, blank=True, help_text="Nobody sends it before: it is being sent, or waits after a failure."
+    )
     tries = models.PositiveIntegerField(default=0)
-    sent_at = models.DateTimeField(null=True, blank=True)
-    error = models.TextField(blank=True)
+    posted_at = models.DateTimeField(null=True, blank=True, help_text="When ONCALL_URL took it.")
+    error = models.TextField(blank=True, help_text="Why ONCALL_URL did not.")
+    mailed_at = models.DateTimeField(null=True, blank=True, help_text="When the mail server took it.")
+    mail_error = models.TextField(blank=True, db_default="", help_text="Why the mail server did not.")
+    sent_at = models.DateTimeField(null=True, blank=True, help_text="When every channel had taken it.")
 
     class Meta:
         ordering = ["-id"]

@@ -92,6 +92,7 @@ class Order(models.Model):
             models.Index(fields=["state", "-id"], name="order_state_newest"),
             models.Index(fields=["reference"], name="order_reference"),
             models.Index(fields=["customer_email"], name="order_customer_email"),
+            models.Index(fields=["customer_id"], condition=~Q(customer_id=""), name="order_customer_id"),
         ]
 
     def __str__(self) -> str:

@@ -121,8 +121,8 @@ class CaptureNow(Capture):
 
 
 def say_paid(context: Context) -> None:
-    """All is done: tell the storefront."""
-    if context.payment.captured:
+    """All is done: tell the storefront. With a part captured and more to come, the order is not paid yet."""
+    if context.payment.captured and not context.payment.capturable:
         context.order.move_to(OrderState.PAID)
         facts.record_event(context.payment, "order.paid")
     else:

@@ -20,6 +20,7 @@ from payments.sagas import store
 from payments.sagas.recipe import (
     Action,
     Again,
+    Anew,
     Context,
     Done,
     EffectRow,
@@ -89,16 +90,45 @@ class Runner:
         store.turn_page(self.run, page, keep_lease=False, delay=0)
         self.is_released = True
 
-    def compensate(self, error: PaymentError) -> None:
-        """Turn round now, by somebody's wish, and drive."""
+    def compensate(self, error: PaymentError, *, drive: bool = True) -> None:
+        """Turn round now, by somebody's wish, and drive, or leave that to the sweeper."""
         with transaction.atomic():
             page = Page()
             context = self._context(lock=True)
             if self.run.state == SagaState.RUNNING:
-                page.note("compensate", self.run.step, error=error.to_dict())
+                actor = error.details.get("actor", "system")
+                page.note("compensate", self.run.step, error=error.to_dict(), actor=actor)
                 self.begin_compensation(error, page, context)
             self._end_turn(page, context)
-        self.drive()
+        if drive:
+            self.drive()
+        elif not self.is_released:
+            self.release()
+
+    def skip(self, note: str, detail: dict[str, Any]) -> None:
+        """Go past the present step by an operator's wish, in the caller's transaction, which has the locks."""
+        page = Page()
+        context = self._context()
+        page.note("operator_skip", self.run.step, **detail)
+        skipped = self._keep_skipped(page)
+        self._go_past(page, context)
+        self._end_turn(page, context)
+        store.keep_note(skipped, note)
+
+    def _keep_skipped(self, page: Page) -> EffectRow:
+        """The open effect is closed as skipped; where there is none, one is written that says so."""
+        is_undo = self.run.state == SagaState.COMPENSATING and not self._is_resolving()
+        direction = "undo" if is_undo else "do"
+        effect = self._open_effect()
+        if effect is None:
+            effect = EffectRow(self.run.step, direction)
+            effect.attempt += sum(e.step == effect.step and e.direction == direction for e in self.effects)
+            self.effects.append(effect)
+            page.begun.append(effect)
+        else:
+            page.settled.append(effect)
+        effect.outcome = Outcome.SKIPPED
+        return effect
 
     def _must_leave(self) -> bool:
         action = self._action()
@@ -122,8 +152,8 @@ class Runner:
         if not self.must_ask:
             return action.call(context)
         answer = action.ask(context)
-        if answer is None and not self._is_resolving():
-            return action.call(context)  # surely not done, or the same key: safe to send again
+        if answer is None and not self._is_resolving() and action.may_call_again(context):
+            return action.call(context)
         return answer
 
     def _commit_turn(self, answer: Any, *, has_answer: bool = True) -> None:
@@ -253,10 +283,19 @@ class Runner:
                 self._wait(signal, deadline, page)
             case Again(delay, error, in_doubt):
                 self._come_back(delay, error, in_doubt, page)
+            case Anew(error):
+                self._settle(Outcome.ABSENT, page)
+                page.note("anew", self.run.step, error=error.to_dict())
+                self.run.attempts = 0
             case Halt(error):
                 self._stop(SagaState.QUARANTINED, error, page)
 
     def _move_on(self, page: Page, context: Context) -> None:
+        if self.run.state != SagaState.COMPENSATING:
+            page.note("done", self.run.step)
+        self._go_past(page, context)
+
+    def _go_past(self, page: Page, context: Context) -> None:
         self.run.attempts = 0
         self.run.deadline_at = None
         self.run.waiting_for = ""
@@ -264,7 +303,6 @@ class Runner:
         if self.run.state == SagaState.COMPENSATING:
             self._undo_next(page, context)
             return
-        page.note("done", self.run.step)
         following = self.recipe.index(self.run.step) + 1
         if following < len(self.recipe.steps):
             self.run.step = self.recipe.steps[following].name
@@ -311,7 +349,8 @@ class Runner:
 
     def _last_standing(self) -> EffectRow | None:
         """The newest effect of ours that happened, or may have, and is not undone yet."""
-        undone = {e.step for e in self.effects if e.direction == "undo" and e.outcome == Outcome.OK}
+        through = (Outcome.OK, Outcome.SKIPPED)
+        undone = {e.step for e in self.effects if e.direction == "undo" and e.outcome in through}
         for effect in reversed(self.effects):
             if effect.direction == "do" and effect.step not in undone and self._may_stand(effect):
                 return effect
@@ -380,6 +419,8 @@ class Runner:
             case Again(delay, error):
                 self._come_back(delay, error, True, page)
                 return
+            case Anew():
+                effect.outcome = Outcome.ABSENT
             case Halt(error):
                 self._stop(SagaState.FAILED_COMPENSATION, error, page)
                 return
@@ -505,14 +546,32 @@ def drive_run(run_id: str, find_recipe: RecipeFinder) -> bool:
     return True
 
 
-def compensate_run(run_id: str, error: PaymentError, find_recipe: RecipeFinder) -> bool:
+def compensate_run(
+    run_id: str, error: PaymentError, find_recipe: RecipeFinder, *, drive: bool = True
+) -> bool:
     """Walk a waiting or running saga back; False when another worker drives it at this moment."""
     run = store.claim_run(run_id)
     runner = _resume(run, find_recipe) if run else None
     if runner is None:
         return False
-    runner.compensate(error)
+    runner.compensate(error, drive=drive)
     return True
+
+
+def skip_step(
+    run_id: str, find_recipe: RecipeFinder, *, epoch: int, note: str, detail: dict[str, Any]
+) -> Runner | None:
+    """Take a stuck run past its present step, in the caller's transaction; `drive()` it after the commit.
+
+    None when it is not as it was at `epoch`. Raises `UnknownDefinitionError`.
+    """
+    run = store.claim_stuck(run_id, epoch=epoch)
+    if run is None:
+        return None
+    recipe = find_recipe(run.kind, run.version)
+    runner = Runner(run, recipe, effects=store.load_effects(run.id), must_ask=True)
+    runner.skip(note, detail)
+    return runner
 
 
 def send_signal(run_id: str, name: str, *, dedupe_id: str, payload: dict[str, Any]) -> bool:

@@ -35,6 +35,9 @@ class PortAction:
     def ask(self, context: Context) -> None:
         """Ports cannot be asked; they are idempotent by key instead."""
 
+    def may_call_again(self, context: Context) -> bool:
+        return True
+
     def record(self, context: Context, answer: Any) -> Result:
         if not isinstance(answer, PaymentError):
             return Done()

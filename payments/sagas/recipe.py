@@ -49,13 +49,20 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Anew:
+    """This effect surely never happened: close it as absent, and enter the same step with a new one."""
+
+    error: PaymentError
+
+
+@dataclass(frozen=True, slots=True)
 class Halt:
     """Nothing that a machine should decide: stop for an operator."""
 
     error: PaymentError
 
 
-Result = Done | Fail | Wait | Again | Halt
+Result = Done | Fail | Wait | Again | Anew | Halt
 
 
 # --- what an action sees ------------------------------------------------------------------------------------
@@ -119,12 +126,14 @@ class Effect(Protocol):
 
     `intend` returns None when there is nothing to do. `call` and `ask` run with no transaction open; the errors of
     the wire that they raise are passed to `record` as the answer. `ask` finds out what became of an earlier `call`
-    with the same intent: None means that the other side knows nothing of it.
+    with the same intent: None means that the other side knows nothing of it. `may_call_again` then says whether the
+    same call is safe.
     """
 
     def intend(self, context: Context) -> EffectRow | None: ...
     def call(self, context: Context) -> Any: ...
     def ask(self, context: Context) -> Any: ...
+    def may_call_again(self, context: Context) -> bool: ...
     def record(self, context: Context, answer: Any) -> Result: ...
 
 

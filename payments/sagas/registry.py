@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from payments.errors import UnknownDefinitionError
 from payments.sagas.checkout import CHECKOUT
-from payments.sagas.later import CANCEL, CAPTURE
+from payments.sagas.later import CANCEL, CAPTURE, CAPTURE_1, RELEASE, UNDO_LATE
 from payments.sagas.recipe import Recipe
 from payments.sagas.refund import REFUND
 
 RECIPES: dict[tuple[str, int], Recipe] = {
-    (recipe.kind, recipe.version): recipe for recipe in (CHECKOUT, REFUND, CAPTURE, CANCEL)
+    (recipe.kind, recipe.version): recipe
+    for recipe in (CHECKOUT, REFUND, CAPTURE, CAPTURE_1, CANCEL, RELEASE, UNDO_LATE)
 }
 
 

@@ -15,6 +15,7 @@ from django.db import connection
 
 from payments import sql
 from payments.errors import StaleLeaseError
+from payments.redaction import redact_data
 from payments.sagas.recipe import EffectRow
 
 MAX_CLAIMS = 20  # claims of one step without progress before a run is quarantined
@@ -176,22 +177,100 @@ def wake_run(run_id: str) -> None:
         )
 
 
-def reopen_run(run_id: str, *, state: str, diary: str, detail: dict[str, Any]) -> bool:
-    """An operator takes a stuck run up again, with a fresh budget of tries.
+def reopen_run(
+    run_id: str,
+    *,
+    state: str,
+    diary: str,
+    detail: dict[str, Any],
+    epoch: int | None = None,
+    delay: float | None = None,
+) -> bool:
+    """An operator takes a stuck run up again, with a fresh budget of tries; only as of `epoch`, if given.
 
-    It is due only after a lease's time: whoever reopens it drives it, and no sweeper comes between.
+    It is due after `delay` seconds, by default a lease's time: whoever reopens it drives it, and no sweeper
+    comes between.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "WITH reopened AS (UPDATE payments_sagarun SET state = %s, attempts = 0, "
             "wake_at = now() + make_interval(secs => %s::float), lease_expires_at = NULL, epoch = epoch + 1, "
             "updated_at = now() "
-            "WHERE id = %s AND state IN ('FAILED_COMPENSATION', 'QUARANTINED') RETURNING id, step) "
+            "WHERE id = %s AND epoch = coalesce(%s, epoch) AND state IN ('FAILED_COMPENSATION', 'QUARANTINED') "
+            "RETURNING id, step) "
             "INSERT INTO payments_sagaevent (run_id, at, kind, step, detail) "
             "SELECT id, clock_timestamp(), %s, step, %s FROM reopened",
-            [state, settings.SAGA_LEASE_SECONDS, run_id, diary, _json(detail)],
+            [
+                state,
+                settings.SAGA_LEASE_SECONDS if delay is None else delay,
+                run_id,
+                epoch,
+                diary,
+                _json(detail),
+            ],
         )
         return int(cursor.rowcount) == 1
+
+
+def claim_stuck(run_id: str, *, epoch: int) -> RunRow | None:
+    """Lease a stuck run to an operator's tool, with the next epoch; None when it is not as it was at `epoch`."""
+    lease = settings.SAGA_LEASE_SECONDS
+    row = sql.fetch_one(_CLAIM_STUCK, [lease_owner(), lease, lease, run_id, epoch])
+    return RunRow(*_decoded(row)) if row else None
+
+
+_CLAIM_STUCK = f"""
+UPDATE payments_sagarun SET epoch = epoch + 1, attempts = 0, lease_owner = %s,
+    state = CASE WHEN data ? 'cause' THEN 'COMPENSATING' ELSE 'RUNNING' END,
+    lease_expires_at = now() + make_interval(secs => %s::float), wake_at = now() + make_interval(secs => %s::float),
+    updated_at = now()
+WHERE id = %s AND epoch = %s AND state IN ('FAILED_COMPENSATION', 'QUARANTINED')
+RETURNING {_RUN_COLUMNS}
+"""  # noqa: S608 - constants only
+
+
+def force_run(run_id: str, *, epoch: int, detail: dict[str, Any]) -> bool:
+    """End a stuck run by hand; False when it is not as it was at `epoch`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH forced AS (UPDATE payments_sagarun SET state = 'FORCED', epoch = epoch + 1, wake_at = NULL, "
+            "deadline_at = NULL, waiting_for = '', lease_owner = '', lease_expires_at = NULL, updated_at = now() "
+            "WHERE id = %s AND epoch = %s AND state IN ('FAILED_COMPENSATION', 'QUARANTINED') RETURNING id, step) "
+            "INSERT INTO payments_sagaevent (run_id, at, kind, step, detail) "
+            "SELECT id, clock_timestamp(), 'forced', step, %s FROM forced",
+            [run_id, epoch, _json(detail)],
+        )
+        return int(cursor.rowcount) == 1
+
+
+def extend_wait(run_id: str, *, epoch: int, until: datetime, detail: dict[str, Any]) -> bool:
+    """Let a waiting run wait longer; False when it is driven now, or not as it was at `epoch`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH extended AS (UPDATE payments_sagarun SET deadline_at = %s, wake_at = %s, epoch = epoch + 1, "
+            "updated_at = now() WHERE id = %s AND epoch = %s AND state = 'WAITING' AND deadline_at < %s "
+            "AND (lease_expires_at IS NULL OR lease_expires_at <= now()) RETURNING id, step) "
+            "INSERT INTO payments_sagaevent (run_id, at, kind, step, detail) "
+            "SELECT id, clock_timestamp(), 'operator_extend', step, %s FROM extended",
+            [until, until, run_id, epoch, until, _json(detail)],
+        )
+        return int(cursor.rowcount) == 1
+
+
+def write_diary(run_id: str, kind: str, detail: dict[str, Any]) -> None:
+    """One line of a person's, beside whatever the run does: its place and its epoch stay as they are."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO payments_sagaevent (run_id, at, kind, step, detail) "
+            "SELECT id, clock_timestamp(), %s, step, %s FROM payments_sagarun WHERE id = %s",
+            [kind, _json(detail), run_id],
+        )
+
+
+def keep_note(effect: EffectRow, note: str) -> None:
+    """Say on an effect why it was skipped, in the transaction that wrote it."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE payments_sagaeffect SET note = %s WHERE id = %s", [note, effect.id])
 
 
 def take_signal(run_id: str, name: str) -> dict[str, Any] | None:
@@ -229,11 +308,11 @@ def _parameters(run: RunRow, page: Page, keep_lease: bool, delay: float | None) 
         "epoch": run.epoch,
         "state": run.state,
         "step": run.step,
-        "data": _json(run.data),
+        "data": _json(_masked(run.data, "cause")),
         "attempts": run.attempts,
         "waiting_for": run.waiting_for,
         "deadline_at": run.deadline_at,
-        "last_error": None if run.last_error is None else _json(run.last_error),
+        "last_error": None if run.last_error is None else _json(redact_data(run.last_error)),
         "keep": keep_lease,
         "lease": settings.SAGA_LEASE_SECONDS,
         "delay": delay,
@@ -253,8 +332,13 @@ def _parameters(run: RunRow, page: Page, keep_lease: bool, delay: float | None) 
                 for e in page.begun
             ]
         ),
-        "diary": _json(page.diary),
+        "diary": _json([{**line, "detail": _masked(line["detail"], "error")} for line in page.diary]),
     }
+
+
+def _masked(members: dict[str, Any], error: str) -> dict[str, Any]:
+    """With the error in it, which repeats what somebody outside has said, masked; a run without one pays nothing."""
+    return {**members, error: redact_data(members[error])} if error in members else members
 
 
 def _json(value: Any) -> str:

@@ -196,14 +196,17 @@ class Session:
             "INSERT INTO timers (due, name, object) VALUES (?, ?, ?)", (self.now + seconds, name, obj)
         )
 
-    def emit(self, kind: str, doc: Doc, intent: Doc | None = None) -> Doc:
-        """Write an event and, when an endpoint is set, its delivery, in the manner of the intent's token."""
+    def emit(self, kind: str, doc: Doc, intent: Doc | None = None, *, previous: Doc | None = None) -> Doc:
+        """Write an event and, when an endpoint is set, its delivery, in the manner of the intent's token.
+
+        `previous` is what a change changed, as it was.
+        """
         event = {
             "id": new_id("evt"),
             "object": "event",
             "api_version": self.request.headers.get("stripe-version", "2026-10-28.endive"),
             "created": self.now,
-            "data": {"object": public(doc)},
+            "data": {"object": public(doc)} | ({"previous_attributes": previous} if previous else {}),
             "livemode": False,
             "pending_webhooks": 0,
             "request": {"id": self.request.id or None, "idempotency_key": self.request.idempotency_key},

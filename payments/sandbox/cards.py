@@ -74,7 +74,9 @@ class Card:
     risk_score: int = 12
     capture_failures: int = 0
     refund_fails_later: bool = False
-    dispute: bool = False
+    dispute: str = ""  # the reason of the dispute that follows the capture, or inquiry
+    multicapture: bool = True  # may be captured in parts, when that is asked for
+    needs_holder: bool = True  # off session too, where three_d_secure is required
     webhook: str = "normal"  # normal | late | duplicate | first | bad_signature
     fault: str = ""  # a fault of faults.FAULTS, on the first `fault_attempts` attempts of a key
     fault_attempts: int = 1
@@ -82,6 +84,10 @@ class Card:
     @property
     def european(self) -> bool:
         return self.country in EUROPE
+
+    @property
+    def needs_holder_off_session(self) -> bool:
+        return self.three_d_secure == "required" and self.needs_holder
 
     def describe(self, *, authenticated: bool) -> Doc:
         """The `card` part of a charge's payment_method_details."""
@@ -129,6 +135,9 @@ SPECIAL = (
     Card("pm_card_threeDSecure2Required", last4="3220", three_d_secure="required"),
     Card("pm_card_threeDSecureRequired", last4="3063", three_d_secure="required"),
     Card("pm_card_authenticationRequired", last4="3184", three_d_secure="required"),
+    Card(
+        "pm_card_authenticationRequiredOnSetup", last4="3155", three_d_secure="required", needs_holder=False
+    ),
     Card("pm_card_threeDSecureOptional", last4="3055", three_d_secure="optional"),
     Card(
         "pm_card_threeDSecureRequiredChargeDeclined",
@@ -143,7 +152,10 @@ SPECIAL = (
     Card("pm_card_cvcCheckFail", last4="0101", cvc_check="fail"),
     Card("pm_card_riskLevelElevated", last4="9235", risk_score=70),
     Card("pm_card_riskLevelHighest", last4="4954", risk_score=90),
-    Card("pm_card_createDispute", last4="0259", dispute=True),
+    Card("pm_card_createDispute", last4="0259", dispute="fraudulent"),
+    Card("pm_card_createDisputeProductNotReceived", last4="2685", dispute="product_not_received"),
+    Card("pm_card_createDisputeInquiry", last4="1976", dispute="inquiry"),
+    Card("pm_card_multicaptureUnavailable", last4="0053", multicapture=False),
     Card("tok_timeout_after", fault="timeout_after"),
     Card("tok_timeout_before", fault="timeout_before"),
     Card("tok_reset_after", fault="reset_after"),

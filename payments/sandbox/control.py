@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time
 
-from . import balance, books, holds, refunds, report_faults, summary, webhooks, wire
+from . import balance, books, disputes, holds, report_faults, summary, timers, webhooks, wire
 from .books import Session
 from .faults import FaultPlan, parse_fault
 from .wire import Doc, Request, invalid, public
@@ -58,7 +58,7 @@ def show_books(plan: FaultPlan, session: Session, request: Request) -> Doc:
 
 
 def move_clock(plan: FaultPlan, session: Session, request: Request) -> Doc:
-    """`advance_seconds` adds, `now` sets (Unix seconds); holds that became too old expire, and timers run."""
+    """`advance_seconds` adds, `now` sets (Unix seconds); old holds and unanswered disputes end, and timers run."""
     body = request.params
     given = body.get("advance_seconds", body.get("now"))
     if not isinstance(given, int):
@@ -66,7 +66,13 @@ def move_clock(plan: FaultPlan, session: Session, request: Request) -> Doc:
     moved = given if "advance_seconds" in body else given - session.now
     session.save_setting("clock_offset", session.setting("clock_offset", 0) + moved)
     session.now += moved
-    return {"now": session.now, "expired": holds.expire_authorizations(session)}
+    expired = holds.expire_authorizations(session)
+    return {"now": session.now, "expired": expired, "unanswered": disputes.expire_disputes(session)}
+
+
+def settle(plan: FaultPlan, session: Session, request: Request) -> Doc:
+    """Whatever was left for later happens now: refunds that bounce, disputes that come."""
+    return {"settled": timers.run_timers(session, everything=True)}
 
 
 def create_payouts(plan: FaultPlan, session: Session, request: Request) -> Doc:
@@ -92,17 +98,24 @@ def create_fee(plan: FaultPlan, session: Session, request: Request) -> Doc:
 
 
 def create_dispute(plan: FaultPlan, session: Session, request: Request) -> Doc:
-    """A chargeback of `payment_intent`; or, with `dispute` and `status`, its decision: won or lost."""
+    """A chargeback of `payment_intent`, or with `inquiry` a question first; or, with `dispute` and `status`,
+    what becomes of it: won, lost, or (an inquiry) escalated.
+    """
     body = request.params
     if "dispute" in body:
+        if body.get("status") == "escalated":
+            return public(disputes.escalate_inquiry(session, body["dispute"]))
         if body.get("status") not in ("won", "lost"):
-            raise invalid("status must be won or lost", "status")
-        return public(refunds.close_dispute(session, body["dispute"], status=body["status"]))
+            raise invalid("status must be won, lost or escalated", "status")
+        return public(disputes.decide_dispute(session, body["dispute"], status=body["status"]))
     if not isinstance(body.get("payment_intent"), str):
         raise invalid("Missing required param: payment_intent.", "payment_intent", "parameter_missing")
     amount = wire.amount("amount", body["amount"]) if "amount" in body else None
-    reason = str(body.get("reason", "fraudulent"))
-    return public(refunds.create_dispute(session, body["payment_intent"], amount=amount, reason=reason))
+    reason, inquiry = str(body.get("reason", "fraudulent")), bool(body.get("inquiry", False))
+    dispute = disputes.create_dispute(
+        session, body["payment_intent"], amount=amount, reason=reason, inquiry=inquiry
+    )
+    return public(dispute)
 
 
 def delete_data(plan: FaultPlan, session: Session, request: Request) -> Doc:
@@ -127,6 +140,7 @@ CONTROLS: dict[tuple[str, str], Control] = {
     ("GET", "/_deliveries"): show_deliveries,
     ("GET", "/_books"): show_books,
     ("POST", "/_clock"): move_clock,
+    ("POST", "/_settle"): settle,
     ("POST", "/_payouts"): create_payouts,
     ("POST", "/_fees"): create_fee,
     ("POST", "/_disputes"): create_dispute,

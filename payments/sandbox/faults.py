@@ -7,7 +7,18 @@ from .books import Session
 from .cards import find_card
 from .wire import ApiError, Doc, Request, invalid
 
-OPERATIONS = ("authorize", "capture", "cancel", "refund", "retrieve", "report", "any")
+OPERATIONS = (
+    "authorize",
+    "capture",
+    "cancel",
+    "refund",
+    "dispute",
+    "customer",
+    "file",
+    "retrieve",
+    "report",
+    "any",
+)
 FAULTS = (
     "timeout_after",
     "timeout_before",
@@ -76,16 +87,16 @@ class FaultPlan:
             self._faults.clear()
             session.save_setting("faults", [])
 
-    def pick(self, session: Session, operation: str, intent: Doc, request: Request) -> Fault | None:
+    def pick(self, session: Session, operation: str, target: Doc, request: Request) -> Fault | None:
         """The fault that this attempt meets, used up by one; the API's go before the token's."""
         with self._lock:
             for fault in self._faults:
-                if fault.hits(operation, intent.get("metadata", {})):
+                if any(fault.hits(operation, metadata) for metadata in target["metadata"]):
                     fault.times -= 1
                     self._faults = [item for item in self._faults if item.times > 0]
                     session.save_setting("faults", [asdict(item) for item in self._faults])
                     return fault
-        return pick_by_token(session, intent.get("token", ""), request) if operation == "authorize" else None
+        return pick_by_token(session, target["token"], request) if operation == "authorize" else None
 
 
 def pick_by_token(session: Session, token: str, request: Request) -> Fault | None:
@@ -104,14 +115,16 @@ def pick_by_token(session: Session, token: str, request: Request) -> Fault | Non
 
 
 def describe_target(session: Session, request: Request, identity: str | None) -> Doc:
-    """The metadata and token that a request is about, read before anything is done."""
+    """What a request is about, read before anything is done: the metadata that it gives, over the payment's;
+    the payment's alone; and the token.
+    """
     params = request.params
     intent: Doc = {}
     found = identity or params.get("payment_intent")
     if isinstance(found, str):
         intent = session.find(found, "payment_intent") or {}
-        if not intent and (refund := session.find(found, "refund")):
-            intent = session.find(refund["payment_intent"], "payment_intent") or {}
+        source = session.find(found, "refund") or session.find(found, "dispute") or {}
+        intent = intent or session.find(source.get("payment_intent", ""), "payment_intent") or {}
     if (
         not intent
         and isinstance(charge_id := params.get("charge"), str)
@@ -119,9 +132,10 @@ def describe_target(session: Session, request: Request, identity: str | None) ->
     ):
         intent = session.find(charge["payment_intent"], "payment_intent") or {}
     given = params.get("metadata")
-    metadata = {**intent.get("metadata", {}), **(given if isinstance(given, dict) else {})}
+    of_payment = intent.get("metadata", {})
+    metadata = {**of_payment, **(given if isinstance(given, dict) else {})}
     token = params.get("payment_method") or intent.get("_token") or ""
-    return {"metadata": metadata, "token": known_token(session, token)}
+    return {"metadata": [metadata, of_payment], "token": known_token(session, token)}
 
 
 def known_token(session: Session, token: object) -> str:

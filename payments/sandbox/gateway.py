@@ -10,20 +10,21 @@ import traceback
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import control, pages, refunds, reports, wire
+from . import control, disputes, files, pages, timers, wire
 from .books import Books, Session
 from .faults import Fault, FaultPlan, describe_target, spoil_amounts
 from .holds import expire_authorizations
 from .intents import authenticate_intent
 from .routes import Route, expand, find_route
 from .webhooks import Deliverer
-from .wire import ApiError, Doc, Request, StateError, invalid, public
+from .wire import ApiError, Doc, Request, invalid, public
 
 HTML = {
     "Content-Type": "text/html; charset=utf-8",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "Referrer-Policy": "no-referrer",
 }
+BINARY = {"Content-Type": "application/octet-stream"}
 # Where the connection ends without an answer: silence until the client gives up, or a reset.
 SILENT = {"timeout_before": "hang", "timeout_after": "hang", "reset_before": "reset", "reset_after": "reset"}
 CLASH = "Keys for idempotent requests can only be used with the same parameters they were first used with."
@@ -34,7 +35,7 @@ class Response:
     """What goes back: an answer, or (`ending`) none at all: `hang` or `reset`."""
 
     status: int = 200
-    body: str = ""
+    body: str | bytes = ""
     headers: dict[str, str] = field(default_factory=dict)
     ending: str = ""
 
@@ -63,15 +64,7 @@ class Gateway:
     def run_timers(self) -> None:
         """Do what was left for later: refunds that bounce, disputes that come."""
         with self.books.session() as session:
-            rows = session.db.execute(
-                "DELETE FROM timers WHERE due <= ? RETURNING *", (session.now,)
-            ).fetchall()
-            for row in rows:
-                session.now = row["due"]  # What was planned in the past happened in the past.
-                if row["name"] == "fail_refund":
-                    refunds.fail_refund(session, row["object"])
-                else:
-                    dispute_if_possible(session, row["object"])
+            timers.run_timers(session)
 
     def handle(self, request: Request) -> Response:
         """Never raises: whatever goes wrong is an answer in Stripe's shape."""
@@ -153,6 +146,8 @@ class Gateway:
                 return json_response(
                     200, public(authenticate_intent(session, match[1], success=bool(success)))
                 )
+            if match := re.fullmatch(r"/_disputes/(\w+)/evidence", request.path):
+                return Response(200, disputes.collect_evidence(session, match[1]), dict(BINARY))
             command = control.CONTROLS.get((request.method, request.path))
             if command is None:
                 raise invalid(f"No such control: {request.method} {request.path}", status=404)
@@ -174,16 +169,8 @@ class Gateway:
 
     def _download(self, request: Request, identity: str) -> Response:
         with self.books.session(request) as session:
-            return Response(
-                200, reports.read_file(session, identity), {"Content-Type": "text/csv; charset=utf-8"}
-            )
-
-
-def dispute_if_possible(session: Session, intent: str) -> None:
-    try:
-        refunds.create_dispute(session, intent)
-    except StateError:
-        return  # It was refunded before the dispute came: nothing is left to take back.
+            content = files.read_content(session, identity)
+        return Response(200, content, {"Content-Type": "text/csv; charset=utf-8"})
 
 
 def server_error() -> ApiError:

@@ -8,7 +8,7 @@ from .shapes import AUTHORIZATION_SECONDS
 from .wire import CardError, Doc, StateError, public
 
 CAPTURE: wire.Spec = {
-    "amount_to_capture": wire.amount,
+    "amount_to_capture": wire.amount_or_nothing,
     "final_capture": wire.boolean,
     "metadata": wire.metadata,
     "statement_descriptor": wire.string,
@@ -16,7 +16,7 @@ CAPTURE: wire.Spec = {
     "expand": wire.strings,
 }
 
-
+MAX_CAPTURES = 50
 CANCEL: wire.Spec = {
     "cancellation_reason": wire.choice("abandoned", "duplicate", "fraudulent", "requested_by_customer"),
     "expand": wire.strings,
@@ -57,21 +57,38 @@ def capture_intent(session: Session, identity: str, params: Doc) -> Doc:
     intent = load_intent(session, identity)
     if intent["status"] != "requires_capture":
         raise unexpected_state(intent, "captured", "requires_capture")
-    amount: int = given.get("amount_to_capture") or intent["amount_capturable"]
-    final = given.get("final_capture", True)
-    check_capture(intent, amount, final=final)
-    fail_capture_as_told(session, intent)
-    merge_metadata(session, intent, given)
     charge = session.get(intent["latest_charge"], "charge")
+    amount: int = given["amount_to_capture"] if "amount_to_capture" in given else intent["amount_capturable"]
+    final = given.get("final_capture", True)
+    check_capture(intent, charge, amount, final=final)
+    fail_capture_as_told(session, intent)
+    before = {name: intent[name] for name in ("amount_capturable", "amount_received", "metadata", "status")}
+    merge_metadata(session, intent, given)
+    if amount == 0:  # the last capture of nothing: what is left is let go
+        return release(session, intent, None)
     settle(session, intent, charge, amount, final=final)
-    session.emit("charge.captured", charge, intent)
-    session.emit(
-        "payment_intent.succeeded" if final else "payment_intent.amount_capturable_updated", intent, intent
-    )
+    tell_capture(session, intent, charge, amount, before, final=final)
+    schedule_dispute(session, intent, final=final)
     return intent
 
 
-def check_capture(intent: Doc, amount: int, *, final: bool) -> None:
+def tell_capture(
+    session: Session, intent: Doc, charge: Doc, amount: int, before: Doc, *, final: bool
+) -> None:
+    """Of a capture in parts the charge is only said to have changed, until the last one."""
+    taken = {"amount_captured": charge["amount_captured"] - amount}
+    session.emit("charge.captured" if final else "charge.updated", charge, intent, previous=taken)
+    changed = {name: value for name, value in before.items() if intent[name] != value}
+    kind = "succeeded" if final else "amount_capturable_updated"
+    session.emit(f"payment_intent.{kind}", intent, intent, previous=changed)
+
+
+def schedule_dispute(session: Session, intent: Doc, *, final: bool = True) -> None:
+    if final and find_card(intent["_token"]).dispute:
+        session.set_timer(1, "dispute", intent["id"])
+
+
+def check_capture(intent: Doc, charge: Doc, amount: int, *, final: bool) -> None:
     if amount > intent["amount_capturable"]:
         raise StateError(
             f"The requested capture amount ({amount}) is greater than the amount you can capture"
@@ -80,9 +97,17 @@ def check_capture(intent: Doc, amount: int, *, final: bool) -> None:
             param="amount_to_capture",
             payment_intent=public(intent),
         )
-    multicapture = intent["payment_method_options"].get("card", {}).get("request_multicapture")
-    if not final and multicapture != "if_available":
+    if amount == 0 and not (final and intent["amount_received"]):
+        raise wire.invalid(
+            "This value must be greater than or equal to 1.", "amount_to_capture", "parameter_invalid_integer"
+        )
+    multicapture = charge["payment_method_details"]["card"].get("multicapture", {}).get("status")
+    if not final and multicapture != "available":
         raise StateError("Multicapture is not available for this PaymentIntent.", param="final_capture")
+    if not final and intent.get("_captures", 0) >= MAX_CAPTURES - 1:
+        raise StateError(
+            f"A PaymentIntent can be captured {MAX_CAPTURES} times at most.", param="final_capture"
+        )
 
 
 def fail_capture_as_told(session: Session, intent: Doc) -> None:
@@ -110,6 +135,7 @@ def settle(session: Session, intent: Doc, charge: Doc, amount: int, *, final: bo
             book(session, intent, charge, "partial_capture_reversal", -rest, fee)
     else:
         transaction = book(session, intent, charge, "charge", amount, charge_fee(amount, european=european))
+    intent["_captures"] = intent.get("_captures", 0) + 1
     charge["amount_captured"] += amount
     charge |= {"captured": True, "balance_transaction": charge["balance_transaction"] or transaction["id"]}
     intent["amount_received"] += amount

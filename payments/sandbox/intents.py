@@ -3,7 +3,8 @@
 from . import wire
 from .books import Session, new_id
 from .cards import Card, find_card
-from .holds import load_intent, merge_metadata, settle, unexpected_state
+from .customers import attach, check_owner
+from .holds import load_intent, merge_metadata, schedule_dispute, settle, unexpected_state
 from .shapes import STORED, build_charge, build_intent
 from .wire import CardError, Doc, StateError, public
 
@@ -58,6 +59,13 @@ CHANGE: wire.Spec = {
     "transfer_group": wire.string,
     "expand": wire.strings,
 }
+STORED_AT_CONFIRMATION = (
+    "receipt_email",
+    "shipping",
+    "capture_method",
+    "payment_method_options",
+    "setup_future_usage",
+)
 CREATE: wire.Spec = {
     **CONFIRM,
     **CHANGE,
@@ -67,6 +75,13 @@ CREATE: wire.Spec = {
         {"enabled": wire.boolean, "allow_redirects": wire.choice("always", "never")}
     ),
 }
+
+
+AUTHENTICATION_REQUIRED = (
+    "authentication_required",
+    "authentication_required",
+    "Your card was declined. This transaction requires authentication.",
+)
 
 
 def create_intent(session: Session, params: Doc) -> Doc:
@@ -79,6 +94,8 @@ def create_intent(session: Session, params: Doc) -> Doc:
     if given.get("confirm") and not token:
         raise wire.invalid("A payment_method is needed to confirm.", "payment_method", "parameter_missing")
     card = resolve_card(session, token) if token else None
+    if given.get("customer"):
+        session.get(given["customer"], "customer", "customer")
     intent = build_intent(session, given)
     if card:
         attach_card(session, intent, card, token)
@@ -108,6 +125,7 @@ def attach_card(session: Session, intent: Doc, card: Card, token: str) -> None:
         "type": "card",
         "_token": card.token,
     }
+    check_owner(method, intent["customer"])
     session.put(method)
     intent["payment_method"], intent["_token"] = method["id"], card.token
     intent["status"] = "requires_confirmation"
@@ -138,7 +156,7 @@ def confirm_intent(session: Session, identity: str, params: Doc) -> Doc:
         raise unexpected_state(intent, "confirmed", ", ".join(allowed))
     if token := given.get("payment_method"):
         attach_card(session, intent, resolve_card(session, token), token)
-    for name in ("receipt_email", "shipping", "capture_method", "payment_method_options"):
+    for name in STORED_AT_CONFIRMATION:
         if name in given:
             intent[name] = given[name]
     return confirm(session, intent, given)
@@ -153,16 +171,14 @@ def confirm(session: Session, intent: Doc, given: Doc) -> Doc:
         )
     card = find_card(intent["_token"])
     asked = intent["payment_method_options"].get("card", {}).get("request_three_d_secure")
-    if card.three_d_secure == "required" or (
+    if given.get("off_session"):
+        if card.needs_holder_off_session or (card.three_d_secure == "required" and not intent["customer"]):
+            return decline(session, intent, card, AUTHENTICATION_REQUIRED)
+    elif card.three_d_secure == "required" or (
         card.three_d_secure == "optional" and asked in ("any", "challenge")
     ):
         if given.get("error_on_requires_action"):
-            problem = (
-                "authentication_required",
-                "authentication_required",
-                "This payment requires authentication.",
-            )
-            return decline(session, intent, card, problem)
+            return decline(session, intent, card, AUTHENTICATION_REQUIRED)
         return require_action(session, intent, given.get("return_url"))
     return authorize(session, intent, card, authenticated=False)
 
@@ -204,6 +220,8 @@ def authorize(session: Session, intent: Doc, card: Card, *, authenticated: bool)
         return decline(session, intent, card, card.decline, authenticated=authenticated)
     charge = session.put(build_charge(session, intent, card, authenticated=authenticated))
     intent |= {"latest_charge": charge["id"], "last_payment_error": None, "next_action": None}
+    if intent["setup_future_usage"] and intent["customer"]:
+        attach(session, intent["payment_method"], intent["customer"])
     session.record("authorize", intent, intent["amount"], charge["id"])
     if intent["capture_method"] == "manual":
         intent |= {"status": "requires_capture", "amount_capturable": intent["amount"]}
@@ -214,8 +232,7 @@ def authorize(session: Session, intent: Doc, card: Card, *, authenticated: bool)
     settle(session, intent, charge, intent["amount"], final=True)
     session.emit("charge.succeeded", charge, intent)
     session.emit("payment_intent.succeeded", intent, intent)
-    if card.dispute:
-        session.set_timer(1, "dispute", intent["id"])
+    schedule_dispute(session, intent)
     return intent
 
 

@@ -1,10 +1,10 @@
-"""Refunds and disputes: money that goes back."""
+"""Refunds: money that goes back, at once or, when it bounces, not at all."""
 
 from . import wire
-from .balance import DAY, DISPUTE_FEE, book
+from .balance import book
 from .books import Session, new_id
 from .cards import find_card
-from .wire import Doc, StateError, public
+from .wire import Doc, StateError
 
 REFUND: wire.Spec = {
     "payment_intent": wire.string,
@@ -104,73 +104,3 @@ def fail_refund(session: Session, identity: str) -> None:
     session.record("refund_failed", intent, refund["amount"], refund["id"])
     session.emit("refund.updated", refund, intent)
     session.emit("refund.failed", refund, intent)
-
-
-def create_dispute(
-    session: Session, identity: str, *, amount: int | None = None, reason: str = "fraudulent"
-) -> Doc:
-    """The shopper's bank takes money back, with a fee.
-
-    Raises StateError when nothing was captured or the charge is disputed already.
-    """
-    intent, charge = load_refundable(session, {"payment_intent": identity})
-    dispute = {
-        "id": new_id("du"),
-        "object": "dispute",
-        "amount": amount or charge["amount_captured"],
-        "balance_transactions": [],
-        "charge": charge["id"],
-        "created": session.now,
-        "currency": charge["currency"],
-        "evidence": {},
-        "evidence_details": {"due_by": session.now + 7 * DAY, "has_evidence": False, "past_due": False},
-        "is_charge_refundable": False,
-        "livemode": False,
-        "metadata": {},
-        "payment_intent": intent["id"],
-        "reason": reason,
-        "status": "needs_response",
-    }
-    if dispute["amount"] > charge["amount_captured"]:
-        raise StateError("The disputed amount is greater than what was captured.", param="amount")
-    transaction = book(session, intent, dispute, "dispute", -dispute["amount"], DISPUTE_FEE)
-    dispute["balance_transactions"] = [public(transaction)]
-    session.put(charge | {"disputed": True})
-    session.put(dispute)
-    session.record("dispute", intent, dispute["amount"], dispute["id"])
-    session.emit("charge.dispute.created", dispute, intent)
-    session.emit("charge.dispute.funds_withdrawn", dispute, intent)
-    return dispute
-
-
-def close_dispute(session: Session, identity: str, *, status: str) -> Doc:
-    """Decide a dispute: `won` gives the money back (not the fee), `lost` does not."""
-    dispute = session.get(identity, "dispute")
-    if dispute["status"] in ("won", "lost"):
-        raise StateError(f"This dispute is already {dispute['status']}.")
-    intent = session.get(dispute["payment_intent"], "payment_intent")
-    dispute["status"] = status
-    if status == "won":
-        transaction = book(session, intent, dispute, "dispute_reversal", dispute["amount"])
-        dispute["balance_transactions"].append(public(transaction))
-        session.emit("charge.dispute.funds_reinstated", dispute, intent)
-    session.put(dispute)
-    session.record(f"dispute_{status}", intent, dispute["amount"], dispute["id"])
-    session.emit("charge.dispute.closed", dispute, intent)
-    return dispute
-
-
-def submit_evidence(session: Session, identity: str, params: Doc) -> Doc:
-    given = wire.check_params(
-        params, {"evidence": wire.anything, "submit": wire.boolean, "metadata": wire.metadata}
-    )
-    dispute = session.get(identity, "dispute")
-    if dispute["status"] not in ("needs_response", "warning_needs_response"):
-        raise StateError(f"This dispute is {dispute['status']}: it takes no more evidence.")
-    dispute["evidence"] |= given.get("evidence", {})
-    dispute["evidence_details"]["has_evidence"] = bool(dispute["evidence"])
-    if given.get("submit", True):
-        dispute["status"] = "under_review"
-    intent = session.get(dispute["payment_intent"], "payment_intent")
-    session.emit("charge.dispute.updated", dispute, intent)
-    return session.put(dispute)

@@ -4,6 +4,7 @@ from typing import Any
 
 from . import wire
 from .books import Session, new_id
+from .files import store_file
 from .report_faults import spoil_rows
 from .report_rows import describe_row, write_csv
 from .wire import Doc, Request, invalid
@@ -90,7 +91,7 @@ def create_run(session: Session, request: Request) -> Doc:
         raise invalid(f"No such report type: '{kind}'", "report_type", "resource_missing", status=404)
     columns = check_columns(kind, parameters)
     content = write_csv(columns, build_rows(session, kind, parameters, columns))
-    file = save_file(session, request, content)
+    file = store_file(session, request, content.encode(), purpose="finance_report_run")
     run = {
         "id": new_id("frr"),
         "object": "reporting.report_run",
@@ -110,31 +111,6 @@ def create_run(session: Session, request: Request) -> Doc:
 
 def retrieve_run(session: Session, request: Request, identity: str) -> Doc:
     return session.get(identity, "reporting.report_run")
-
-
-def save_file(session: Session, request: Request, content: str) -> Doc:
-    identity = new_id("file")
-    session.db.execute("INSERT INTO files VALUES (?, ?)", (identity, content))
-    return {
-        "id": identity,
-        "object": "file",
-        "created": session.now,
-        "expires_at": None,
-        "filename": f"{identity}.csv",
-        "links": {"object": "list", "data": [], "has_more": False, "url": f"/v1/file_links?file={identity}"},
-        "purpose": "finance_report_run",
-        "size": len(content.encode()),
-        "title": None,
-        "type": "csv",
-        "url": f"{request.base_url}/v1/files/{identity}/contents",
-    }
-
-
-def read_file(session: Session, identity: str) -> str:
-    row = session.db.execute("SELECT content FROM files WHERE id = ?", (identity,)).fetchone()
-    if row is None:
-        raise invalid(f"No such file: '{identity}'", "id", "resource_missing", status=404)
-    return str(row[0])
 
 
 def check_columns(kind: str, parameters: Doc) -> list[str]:

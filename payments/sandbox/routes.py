@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import balance, holds, intents, refunds, reports, wire
+from . import balance, customers, disputes, files, holds, intents, refunds, reports, wire
 from .books import Session
 from .wire import Doc, Request, invalid, list_of, public
 
@@ -71,7 +71,8 @@ def page_of(kind: str, **filters: str) -> Handler:
 
 
 def search_intents(session: Session, request: Request) -> Doc:
-    """Stripe's search language as far as needed: metadata['k']:'v', status and currency, joined by AND.
+    """Stripe's search language as far as needed: metadata['k']:'v', -metadata['k']:null, status and currency,
+    joined by AND.
 
     Unlike Stripe's, the answer is never late.
     """
@@ -98,11 +99,16 @@ def search_intents(session: Session, request: Request) -> Doc:
 CLAUSE = re.compile(
     r"""(metadata\[(['"])(?P<key>.+?)\2\]|(?P<field>status|currency)):(['"])(?P<value>.*?)\5"""
 )
+HAS_KEY = re.compile(r"""-metadata\[(['"])(?P<key>.+?)\1\]:null""")
 
 
 def parse_query(query: str) -> tuple[str, list[str]]:
     where, values = [], []
     for clause in re.split(r"\s+AND\s+", query.strip()):
+        if present := HAS_KEY.fullmatch(clause):
+            where.append("id IN (SELECT id FROM metadata WHERE key = ?)")
+            values.append(present["key"])
+            continue
         match = CLAUSE.fullmatch(clause)
         if match is None:
             raise invalid(f"We were unable to parse your search query: {clause}", "query", "query_invalid")
@@ -155,8 +161,17 @@ ROUTES = (
     route("GET", "/v1/refunds", page_of("refund", payment_intent="payment_intent", charge="charge")),
     route("GET", "/v1/charges/{id}", retrieve("charge")),
     route("GET", "/v1/charges", page_of("charge", payment_intent="payment_intent", customer="customer")),
+    route("POST", "/v1/payment_methods/{id}/attach", post_to(customers.attach_method), "customer"),
+    route("POST", "/v1/payment_methods/{id}/detach", post_to(customers.detach_method), "customer"),
     route("GET", "/v1/payment_methods/{id}", retrieve("payment_method")),
-    route("POST", "/v1/disputes/{id}", post_to(refunds.submit_evidence), "dispute"),
+    route("GET", "/v1/payment_methods", page_of("payment_method", customer="customer", type="type")),
+    route("POST", "/v1/customers", post(customers.create_customer), "customer"),
+    route("GET", "/v1/customers/{id}", retrieve("customer")),
+    route("GET", "/v1/customers", page_of("customer", email="email")),
+    route("POST", "/v1/files", files.create_file, "file"),
+    route("GET", "/v1/files/{id}", retrieve("file")),
+    route("POST", "/v1/disputes/{id}", post_to(disputes.update_dispute), "dispute"),
+    route("POST", "/v1/disputes/{id}/close", post_to(disputes.close_dispute), "dispute"),
     route("GET", "/v1/disputes/{id}", retrieve("dispute")),
     route("GET", "/v1/disputes", page_of("dispute", payment_intent="payment_intent", charge="charge")),
     route("GET", "/v1/events/{id}", retrieve("event")),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import select
 import socket
 import struct
@@ -9,21 +10,33 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from .books import new_id
 from .gateway import Gateway, Response, json_response
 from .webhooks import set_endpoint
-from .wire import ApiError, Doc, Request, invalid, parse_form
+from .wire import ApiError, Doc, Request, invalid, parse_form, parse_multipart
 
-MAX_BODY = 1 << 20
+MAX_BODY = 6 << 20
 HANG_SECONDS = 60
 GRACE_SECONDS = 5
+
+
+def find_boundary(content_type: str) -> str:
+    """Of a multipart form; "" for any other content."""
+    found = re.match(r"multipart/form-data; *boundary=\"?([^ ;\"]+)", content_type)
+    return found[1] if found else ""
+
+
+class Answering(Protocol):
+    """Whoever has an answer to every request."""
+
+    def handle(self, request: Request) -> Response: ...
 
 
 class Server(ThreadingHTTPServer):
@@ -33,7 +46,7 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 512
 
-    def __init__(self, address: tuple[str, int], gateway: Gateway) -> None:
+    def __init__(self, address: tuple[str, int], gateway: Answering) -> None:
         super().__init__(address, Handler)
         self.gateway = gateway
         self.stopping = threading.Event()
@@ -113,15 +126,24 @@ class Handler(BaseHTTPRequestHandler):
             base_url=f"http://{self.headers.get('Host', 'localhost')}",
             id=request_id,
             idempotency_key=key,
-            fingerprint=hashlib.sha256(f"{self.command} {self.path}\n".encode() + body).hexdigest(),
+            fingerprint=self.take_fingerprint(body),
             now=int(now) if now else None,
         )
 
+    def take_fingerprint(self, body: bytes) -> str:
+        """The same for the same parameters: the boundary of a multipart body is another one each time."""
+        if boundary := find_boundary(self.headers.get("Content-Type", "")):
+            body = body.replace(boundary.encode(), b"")
+        return hashlib.sha256(f"{self.command} {self.path}\n".encode() + body).hexdigest()
+
     def parse_params(self, query: str, body: bytes) -> Doc:
         params = parse_form(query)
+        kind = self.headers.get("Content-Type", "")
         try:
+            if boundary := find_boundary(kind):
+                return params | parse_multipart(body, boundary)
             text = body.decode()
-            if "json" not in self.headers.get("Content-Type", ""):
+            if "json" not in kind:
                 return params | parse_form(text)
             document = json.loads(text or "{}")
         except ValueError:
@@ -131,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         return params | document
 
     def reply(self, response: Response, request_id: str) -> None:
-        body = response.body.encode()
+        body = response.body.encode() if isinstance(response.body, str) else response.body
         self.send_response(response.status)
         headers = {"Content-Type": "application/json", "Request-Id": request_id, **response.headers}
         for name, value in headers.items():
@@ -162,22 +184,27 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet: the books are the log."""
 
 
-class Sandbox:
-    """A running gateway: its address and its end."""
+class Books(Answering, Protocol):
+    """A gateway that can be closed."""
+
+    def close(self) -> None: ...
+
+
+class Running:
+    """A gateway that answers on loopback, whichever it is: its address and its end."""
 
     def __init__(
-        self, data: Path, *, port: int = 0, webhook_url: str | None = None, webhook_secret: str | None = None
+        self, gateway: Books, *, port: int, handler: type[Handler] = Handler, name: str = "sandbox"
     ) -> None:
-        self.gateway = Gateway(data)
-        self.server = Server(("127.0.0.1", port), self.gateway)
+        self._books = gateway
+        self.server = Server(("127.0.0.1", port), gateway)
+        self.server.RequestHandlerClass = handler
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        if webhook_url:
-            with self.gateway.books.session() as session:
-                set_endpoint(session, webhook_url, webhook_secret)
         self._thread = threading.Thread(
-            target=self.server.serve_forever, args=(0.05,), name="sandbox", daemon=True
+            target=self.server.serve_forever, args=(0.05,), name=name, daemon=True
         )
-        self.gateway.deliverer.start()
+
+    def serve(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
@@ -187,24 +214,47 @@ class Sandbox:
         self.server.shutdown()
         self.server.server_close()
         self.server.end_connections()
-        self.gateway.close()
+        self._books.close()
         self._thread.join()
 
 
+class Sandbox(Running):
+    """A running gateway that speaks Stripe's protocol."""
+
+    def __init__(
+        self, data: Path, *, port: int = 0, webhook_url: str | None = None, webhook_secret: str | None = None
+    ) -> None:
+        self.gateway = Gateway(data)
+        super().__init__(self.gateway, port=port)
+        if webhook_url:
+            with self.gateway.books.session() as session:
+                set_endpoint(session, webhook_url, webhook_secret)
+        self.gateway.deliverer.start()
+        self.serve()
+
+
+AnyRunning = TypeVar("AnyRunning", bound=Running)
+
+
 @contextmanager
+def run_for_a_block(
+    open_gateway: Callable[..., AnyRunning], data: Path | str | None, **options: Any
+) -> Iterator[AnyRunning]:
+    """A gateway of this process for the length of a block; without `data` its books vanish afterwards."""
+    with tempfile.TemporaryDirectory() as temporary:
+        running = open_gateway(Path(data or temporary), **options)
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
 def start(
     data: Path | str | None = None,
     *,
     port: int = 0,
     webhook_url: str | None = None,
     webhook_secret: str | None = None,
-) -> Iterator[Sandbox]:
+) -> AbstractContextManager[Sandbox]:
     """Run a gateway in this process for the length of a block; without `data` its books vanish afterwards."""
-    with tempfile.TemporaryDirectory() as temporary:
-        sandbox = Sandbox(
-            Path(data or temporary), port=port, webhook_url=webhook_url, webhook_secret=webhook_secret
-        )
-        try:
-            yield sandbox
-        finally:
-            sandbox.stop()
+    return run_for_a_block(Sandbox, data, port=port, webhook_url=webhook_url, webhook_secret=webhook_secret)

@@ -56,6 +56,7 @@ def build_intent(session: Session, given: Doc) -> Doc:
         "_token": None,
         "_return_url": None,
         "_capture_failures": 0,
+        "_captures": 0,
     }
 
 
@@ -63,6 +64,8 @@ def build_charge(session: Session, intent: Doc, card: Card, *, authenticated: bo
     address = (intent["shipping"] or {}).get("address")
     details: dict[str, Any] = card.describe(authenticated=authenticated)
     details |= {"capture_before": session.now + AUTHORIZATION_SECONDS, "amount_authorized": intent["amount"]}
+    asked = intent["payment_method_options"].get("card", {}).get("request_multicapture") == "if_available"
+    details["multicapture"] = {"status": "available" if asked and card.multicapture else "unavailable"}
     return {
         "id": new_id("ch"),
         "object": "charge",

@@ -12,7 +12,10 @@ COUNTED = {
     "expire": ("expiries", "released"),
     "refund": ("refunds", "refunded"),
     "refund_failed": ("refund_failures", None),
+    "inquiry": ("inquiries", None),
     "dispute": ("disputes", "disputed"),
+    "dispute_won": ("disputes_won", "reinstated"),
+    "dispute_lost": ("disputes_lost", None),
 }
 EMPTY = {name: 0 for counted in COUNTED.values() for name in counted if name}
 
@@ -30,11 +33,12 @@ def summarise_books(session: Session, match: Doc) -> Doc:
 
 def start_entry(intent: Doc) -> Doc:
     names = ("id", "status", "metadata", "currency", "amount", "created")
-    return {**{name: intent[name] for name in names}, **EMPTY, "idempotency_keys": []}
+    return {**{name: intent[name] for name in names}, **EMPTY, "idempotency_keys": [], "movements": []}
 
 
 def count_row(entry: Doc, row: Doc) -> None:
     key = row["idempotency_key"]
+    entry["movements"].append({name: row[name] for name in ("operation", "amount", "idempotency_key")})
     if key and key not in entry["idempotency_keys"]:
         entry["idempotency_keys"].append(key)
     count, amount = COUNTED.get(row["operation"], (None, None))

@@ -18,7 +18,7 @@ from payments.admin.base import Action, BackOfficeAdmin, OperatorAction, name_ac
 from payments.admin.words import age, column, describe_span, money, state_badge
 from payments.errors import InvalidRequestError, PaymentError
 from payments.models import GatewayAccount
-from reconciliation import services
+from reconciliation import paging, services
 from reconciliation.kinds import DiscrepancyType
 from reconciliation.models import Run, RunState, RunTrigger
 
@@ -117,7 +117,7 @@ class RunAdmin(BackOfficeAdmin):
             "kinds": [(kind, row.counts[kind]) for kind in DiscrepancyType if row.counts.get(kind)],
             "totals": [format_totals(code, sums) for code, sums in sorted(row.totals.items())],
             "received": age(row.file.received_at) if row.file else "",
-            "pages": [(page, age(page.sent_at)) for page in row.pages.all()],
+            "pages": [(page, age(page.sent_at)) for page in paging.find_pages(row)],
         }
 
     # --- starting one ---------------------------------------------------------------------------------------

@@ -19,7 +19,12 @@ SIGNALS = (
     "django.contrib.auth.signals",
     "django.test.signals",
 )
-RESOLVERS = {"payments/gateways/__init__.py", "payments/screening.py", "payments/fulfilment/__init__.py"}
+RESOLVERS = {
+    "payments/gateways/__init__.py",
+    "payments/screening.py",
+    "payments/fulfilment/__init__.py",
+    "payments/retention.py",
+}
 BY_NAME = ("django.utils.module_loading.import_string", "importlib.import_module")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
@@ -129,6 +129,21 @@ class TestTheSidebar:
         html = log_in("Integrator").get(reverse("admin:index")).content.decode()
         assert reverse("admin:payments_sagarun_changelist") not in html
         assert reverse("admin:payments_apikey_changelist") in html
+
+    @pytest.mark.parametrize(
+        ("title", "link"),
+        [
+            ("Webhooks in", "/admin/webhooks/inboundwebhook/inb_5F01/change/"),
+            ("Webhook health", "/admin/webhooks/inboundwebhook/health/"),
+            ("Event types", "/admin/webhooks/endpoint/event-types/"),
+        ],
+    )
+    def test_marks_one_page_as_the_one_that_is_shown(self, title: str, link: str) -> None:
+        request = RequestFactory().get(link)
+        request.user = User.objects.create_superuser("root")
+        groups = navigation.build_navigation(request)
+        lines = [line for group in groups for line in group["items"]]
+        assert [line["title"] for line in lines if line.get("active")] == [title]
 
     def test_every_line_leads_somewhere(self) -> None:
         user = User.objects.create_superuser("root")

@@ -144,6 +144,21 @@ def test_every_variable_of_the_settings_is_in_the_example() -> None:
     assert sorted(set(read) - set(told)) == []
 
 
+@pytest.mark.parametrize(("action", "starts"), [("capture", True), ("keep", False), ("", False)])
+def test_a_hold_action_that_nobody_knows_stops_the_start(action: str, starts: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import config.settings"],
+        cwd=ROOT,
+        env=os.environ | {"HOLD_ACTION": action},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode == 0) == starts, done.stderr
+    assert starts or f"HOLD_ACTION must be cancel or capture, not {action!r}" in done.stderr
+
+
 # --- starting and stopping ----------------------------------------------------------------------------------
 @needs_servers
 def test_the_servers_answer_and_leave_nothing_behind(checkout: Path) -> None:

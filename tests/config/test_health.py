@@ -64,7 +64,7 @@ def test_the_metrics_count_what_waits() -> None:
     SagaRunFactory.create(wake_at=timezone.now() - timedelta(minutes=5))
     SagaRunFactory.create(state=SagaState.FAILED_COMPENSATION, wake_at=None)
     text = Client().get("/metrics").content.decode()
-    assert 'payments_sagas{state="FAILED_COMPENSATION"} 1.0' in text
+    assert 'payments_sagas{kind="checkout",state="FAILED_COMPENSATION"} 1.0' in text
     assert 'queue_oldest_due_seconds{queue="sagas"} 3' in text
     for name in ("webhooks_open", "fraud_reviews", "reconciliation_discrepancies", "api_refused_bodies"):
         assert f"# HELP {name}" in text

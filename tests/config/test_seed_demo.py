@@ -11,13 +11,25 @@ import pytest
 import requests
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db.models import F
+from django.db.models import Count, F, Q
 from django.utils import timezone
 from pytest_django import Settings
 
 from config import demo_access, demo_clock, demo_history, demo_shop, embedded
 from fraud.models import Review, VelocityEvent
-from payments.models import Order, SagaEffect, SagaEvent, SagaRun, SagaState
+from payments.models import (
+    Dispute,
+    LedgerPeriod,
+    Operation,
+    Order,
+    Payment,
+    RoutingRule,
+    SagaEffect,
+    SagaEvent,
+    SagaRun,
+    SagaState,
+    SavedPaymentMethod,
+)
 from payments.proof import prove_ledger
 from payments.sandbox import Sandbox, start
 from reconciliation.models import Discrepancy, Run
@@ -74,6 +86,11 @@ def test_a_history_has_everything_that_happens_in_a_shop_and_its_books_hold(sand
     assert_sagas_have_mishaps()
     assert_webhooks_have_trouble()
     assert_finance_has_work()
+    assert_captures_come_in_parts()
+    assert_disputes_stand_as_they_were_played()
+    assert_a_saved_card_is_charged_without_its_holder()
+    assert_dollars_are_routed_by_a_rule()
+    assert_the_first_days_are_closed()
     assert Review.objects.open().count() == demo_history.OPEN_REVIEWS
     assert Order.objects.filter(state="blocked").exists()
     assert_it_is_past()
@@ -104,6 +121,52 @@ def assert_finance_has_work() -> None:
     }
     kinds = set(Discrepancy.objects.values_list("kind", flat=True))
     assert kinds >= {"missing_internal", "missing_gateway", "amount_mismatch"}
+
+
+def assert_captures_come_in_parts() -> None:
+    succeeded = Q(operations__kind="capture", operations__state="succeeded")
+    parts = Payment.objects.annotate(parts=Count("operations", filter=succeeded)).filter(parts__gt=1)
+    assert list(parts.values_list("parts", flat=True)) == [2, 2, 2]
+    assert not parts.exclude(captured=F("amount")).exists()
+    refund = Operation.objects.get(kind="refund", payment__in=parts)
+    assert refund.state == "succeeded"
+    assert refund.capture is not None
+    assert 0 < refund.amount < refund.capture.amount < refund.payment.captured
+    rest = Operation.objects.get(kind="void", payment__captured__gt=0)
+    assert (rest.state, rest.payment.capturable, rest.payment.order.state) == ("succeeded", 0, "paid")
+    assert 0 < rest.payment.captured < rest.payment.amount
+
+
+def assert_disputes_stand_as_they_were_played() -> None:
+    now = timezone.now()
+    ends = Dispute.objects.order_by("stage", "state").values_list("stage", "state", "is_withdrawn")
+    assert list(ends) == [
+        ("chargeback", "lost", True),
+        ("chargeback", "needs_response", True),
+        ("chargeback", "won", False),
+        ("inquiry", "needs_response", False),
+    ]
+    waiting = Dispute.objects.unanswered()
+    assert all(each.due_by and each.due_by > now + timedelta(days=3) for each in waiting)
+    assert all(each.evidence.exists() for each in Dispute.objects.filter(stage="chargeback"))
+    assert not Dispute.objects.filter(opened_at__gt=now - timedelta(days=1)).exists()
+
+
+def assert_a_saved_card_is_charged_without_its_holder() -> None:
+    method = SavedPaymentMethod.objects.usable().get()
+    later = Order.objects.get(payment__saved_method=method, payment__is_merchant_initiated=True)
+    assert later.state == "paid"
+
+
+def assert_dollars_are_routed_by_a_rule() -> None:
+    rule = RoutingRule.objects.get()
+    assert [target.account.gateway for target in rule.targets.all()] == ["stripe"]
+
+
+def assert_the_first_days_are_closed() -> None:
+    period = LedgerPeriod.objects.closed().get()
+    assert (period.last_day - period.first_day).days == DAYS - 1 - demo_history.CLOSED_BEFORE.days
+    assert period.postings > 0
 
 
 def assert_it_is_past() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -15,16 +14,20 @@ from typing import Any
 import pytest
 import requests
 from django.core.management import get_commands
+from django.utils import timezone
 from pytest_django.live_server_helper import LiveServer
 
 from config.processes import Process
 from payments.api.errors import all_codes
+from payments.events import CATALOGUE
+from payments.models import Event
+from payments.runbook import make_slug
 from payments.sandbox import Sandbox, start
 from tests.factories import ApiKeyFactory
-from tests.factories.payments import ApiClientFactory, EventFactory, OrderFactory
+from tests.factories.payments import ApiClientFactory, OrderFactory
 from webhooks import outbound
-from webhooks.endpoints import create_endpoint
-from webhooks.models import Delivery, DeliveryState
+from webhooks.endpoints import create_endpoint, resend_delivery, send_test
+from webhooks.models import Delivery, DeliveryAttempt, DeliveryState, Endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -73,36 +76,78 @@ def test_every_request_of_the_page_is_answered_as_it_says(
     assert statuses.read_text().split() == promised, done.stdout
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_receiver_takes_what_we_signed_and_refuses_the_rest(tmp_path: Path, settings: Any) -> None:
+@pytest.fixture
+def receiver(tmp_path: Path, settings: Any) -> Iterator[tuple[Process, Endpoint]]:
+    """The page's receiver, running as it stands, with an endpoint that leads there."""
     settings.WEBHOOK_ALLOW_PRIVATE = True
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
-    client = ApiClientFactory.create()
-    endpoint, secret = create_endpoint(client, url)
+    endpoint, secret = create_endpoint(ApiClientFactory.create(), f"http://127.0.0.1:{port}/")
     script = tmp_path / "receiver.py"
     (source,) = read_blocks(ROOT / "docs" / "integrating.md", "python")
     script.write_text(source)
-    env = os.environ | {"WEBHOOK_SECRET": secret, "PORT": str(port)}
-    receiver = Process("receiver", [sys.executable, str(script)], log=tmp_path / "receiver.log", env=env)
-    receiver.start()
+    env = os.environ | {"WEBHOOK_SECRET": secret, "PORT": str(port), "INBOX": str(tmp_path / "inbox.db")}
+    process = Process("receiver", [sys.executable, str(script)], log=tmp_path / "receiver.log", env=env)
+    process.start()
     try:
-        receiver.wait_until(lambda: listens(port), 30)
-        order = OrderFactory.create(client=client, reference="1001")
-        EventFactory.create(
-            order=order, client=client, type="order.paid", data={"order": {"reference": "1001"}}
-        )
-        outbound.deliver_events()
-        assert Delivery.objects.get(endpoint=endpoint).state == DeliveryState.DELIVERED
-        forged = requests.post(
-            url, data=json.dumps({"type": "order.paid"}), headers={"webhook-id": "x"}, timeout=10
-        )
-        assert forged.status_code == 400
+        process.wait_until(lambda: listens(port), 30)
+        yield process, endpoint
     finally:
-        receiver.stop()
-    assert "order.paid 1001" in receiver.log.read_text()
+        process.stop()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_receiver_takes_each_message_once_and_the_newest_last(
+    receiver: tuple[Process, Endpoint],
+) -> None:
+    process, endpoint = receiver
+    order = OrderFactory.create(client=endpoint.client, reference="1001")
+    placed, paid = (
+        Event.objects.record(order, kind, data={"order": {"id": order.pk, "reference": "1001"}})
+        for kind in ("order.placed", "order.paid")
+    )
+    Delivery.objects.create(endpoint=endpoint, event=paid, next_try_at=timezone.now())
+    outbound.deliver_due()
+    outbound.deliver_events()  # the earlier event comes later
+    for delivery in Delivery.objects.all():
+        assert delivery.state == DeliveryState.DELIVERED
+        resend_delivery(delivery)
+    outbound.deliver_due()
+    assert Delivery.objects.filter(state=DeliveryState.DELIVERED).count() == 2
+    assert {one.delivery.event_id for one in DeliveryAttempt.objects.filter(status=204)} == {
+        placed.pk,
+        paid.pk,
+    }
+    assert DeliveryAttempt.objects.filter(status=204).count() == 4
+    told = [line for line in process.log.read_text().splitlines() if line.startswith("order.")]
+    assert told == ["order.paid 1001 2"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_receiver_refuses_what_was_tampered_with(receiver: tuple[Process, Endpoint]) -> None:
+    _, endpoint = receiver
+    delivery = send_test(endpoint)
+    message = outbound.make_message(delivery, [endpoint.secrets.get().value])
+    later = str(int(message.headers["webhook-timestamp"]) + 1)
+    for body, changed in (
+        (message.body.replace(b"endpoint.test", b"endpoint.tests"), {}),
+        (message.body, {"webhook-id": "msg_other"}),
+        (message.body, {"webhook-timestamp": later}),
+        (message.body, {"webhook-signature": "v1,AAAA"}),
+        (b"{}", {"webhook-id": "", "webhook-timestamp": "soon"}),
+    ):
+        answer = requests.post(endpoint.url, data=body, headers=message.headers | changed, timeout=10)
+        assert answer.status_code == 400
+    whole = requests.post(endpoint.url, data=message.body, headers=message.headers, timeout=10)
+    assert whole.status_code == 204
+
+
+def test_the_table_of_events_is_the_catalogue() -> None:
+    rows = re.findall(
+        r"^\| `(\w+\.\w+)` \| (.+) \|$", (ROOT / "docs" / "integrating.md").read_text(), re.MULTILINE
+    )
+    assert rows == [(kind.name, kind.description) for kind in CATALOGUE.values()]
 
 
 def listens(port: int) -> bool:
@@ -128,3 +173,18 @@ def test_links_targets_and_commands_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"\bmake ([a-z]+)`", text)) <= set(targets)
     assert set(re.findall(r"manage\.py ([a-z_]+)", text)) <= set(get_commands())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_into_a_page_meets_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", page.read_text())
+    dead = [
+        f"{name}#{slug}"
+        for name, slug in links
+        if slug not in read_slugs(page.parent / name if name else page)
+    ]
+    assert dead == []
+
+
+def read_slugs(page: Path) -> set[str]:
+    return {make_slug(heading) for heading in re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)}

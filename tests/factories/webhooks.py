@@ -10,9 +10,10 @@ from typing import Any
 import factory
 from django.utils import timezone
 
+from payments.events import CATALOGUE
 from payments.models import Event
 from tests.factories.payments import ApiClientFactory, GatewayAccountFactory, OrderFactory
-from webhooks.models import Delivery, Endpoint, EndpointSecret, InboundWebhook
+from webhooks.models import Delivery, Endpoint, EndpointSecret, InboundPayload, InboundWebhook
 from webhooks.signatures import generate_secret
 from webhooks.verifiers import stripe
 
@@ -37,6 +38,14 @@ class InboundWebhookFactory(factory.django.DjangoModelFactory[InboundWebhook]):
     sha256 = factory.LazyAttribute(lambda webhook: hashlib.sha256(webhook.payload).hexdigest())
     received_at = factory.LazyFunction(timezone.now)
     next_try_at = factory.SelfAttribute("received_at")
+
+    @classmethod
+    def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> InboundWebhook:
+        body = kwargs.pop("payload")
+        stored = {name: kwargs.pop(name) for name in ("headers", "is_redacted") if name in kwargs}
+        webhook: InboundWebhook = super()._create(model_class, *args, **kwargs)
+        InboundPayload.objects.create(webhook=webhook, received_at=webhook.received_at, body=body, **stored)
+        return webhook
 
 
 class EndpointFactory(factory.django.DjangoModelFactory[Endpoint]):
@@ -70,7 +79,9 @@ class DeliveryFactory(factory.django.DjangoModelFactory[Delivery]):
     endpoint = factory.SubFactory(EndpointFactory)
     event = factory.LazyAttribute(
         lambda delivery: Event.objects.record(
-            OrderFactory(client=delivery.endpoint.client), "order.paid", data={"order": {"state": "paid"}}
+            OrderFactory(client=delivery.endpoint.client),
+            "order.paid",
+            data=dict(CATALOGUE["order.paid"].data),
         )
     )
     next_try_at = factory.LazyFunction(timezone.now)

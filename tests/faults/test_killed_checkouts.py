@@ -12,14 +12,19 @@ from typing import Any
 import pytest
 
 from tests.journeys.shop import ROOT, Shop
+from tests.journeys.waiting import wait_until
 
 pytestmark = pytest.mark.faults
 
+PART = 4000  # of what the victims capture in part
 MOMENTS = ("before_intent", "after_intent", "after_gateway", "after_outcome")
 FORWARD = [f"{operation}.{moment}" for operation in ("authorize", "capture") for moment in MOMENTS]
 BACK = [f"refund.{moment}" for moment in MOMENTS]
+PARTS = [f"part.{moment}" for moment in MOMENTS]
+RESTS = [f"rest.{moment}" for moment in MOMENTS]
 SHORT_LEASE, DEFAULT_LEASE = 2, 30
 WHOLE_WITHIN_SECONDS = 40
+UNFINISHED = "SELECT kind, state, step FROM payments_sagarun WHERE order_id = %s AND state <> ALL(%s)"
 
 
 def plan(point: str, lease: int, country: str = "DE") -> dict[str, Any]:
@@ -36,6 +41,7 @@ PLANS = [
     plan("screen.before_screening", SHORT_LEASE),
     *(plan(point, SHORT_LEASE) for point in FORWARD),
     *(plan(point, SHORT_LEASE, country="AQ") for point in BACK),  # where no shipment goes
+    *(plan(point, SHORT_LEASE) for point in (*PARTS, *RESTS)),
 ]
 
 
@@ -55,10 +61,15 @@ def killed_at(shop: Shop) -> dict[str, float]:
 
 def await_whole(shop: Shop, name: str, state: str, killed_at: dict[str, float]) -> dict[str, Any]:
     [(order_id,)] = shop.sql("SELECT id FROM payments_order WHERE reference = %s", name)
-    left = killed_at[name] + WHOLE_WITHIN_SECONDS - time.time()
-    shop.await_state(order_id, state, seconds=max(left, 0))
-    unfinished = "SELECT kind, state, step FROM payments_sagarun WHERE order_id = %s AND state <> ALL(%s)"
-    assert shop.sql(unfinished, order_id, ["COMPLETED", "COMPENSATED"]) == []
+
+    def unfinished() -> list[tuple[Any, ...]]:
+        return shop.sql(UNFINISHED, order_id, ["COMPLETED", "COMPENSATED"])
+
+    left = max(killed_at[name] + WHOLE_WITHIN_SECONDS - time.time(), 0)
+    wait_until(
+        lambda: not unfinished(), seconds=left, what=unfinished
+    )  # its state alone may be that from before
+    assert shop.get(f"orders/{order_id}")["state"] == state
     return shop.intent(order_id)
 
 
@@ -87,6 +98,27 @@ def test_a_killed_compensation_refunds_exactly_once(
         1,
         12950,
     )
+
+
+@pytest.mark.parametrize("point", PARTS)
+def test_a_killed_capture_in_part_is_done_once_or_not_begun(
+    shop: Shop, killed_at: dict[str, float], point: str
+) -> None:
+    intent = await_whole(shop, reference(point, SHORT_LEASE), "processing", killed_at)
+    captures = 0 if point == "part.before_intent" else 1  # without its intent nothing had been promised
+    assert (intent["charges"], intent["captures"], intent["captured"]) == (1, captures, PART * captures)
+    assert intent["released"] == 0
+
+
+@pytest.mark.parametrize("point", RESTS)
+def test_a_killed_release_of_the_rest_is_done_once_or_not_begun(
+    shop: Shop, killed_at: dict[str, float], point: str
+) -> None:
+    is_begun = point != "rest.before_intent"
+    state = "paid" if is_begun else "processing"
+    intent = await_whole(shop, reference(point, SHORT_LEASE), state, killed_at)
+    assert (intent["captures"], intent["captured"]) == (1, PART)
+    assert (intent["cancels"], intent["released"]) == ((1, 12950 - PART) if is_begun else (0, 0))
 
 
 @pytest.mark.parametrize("point", FORWARD)

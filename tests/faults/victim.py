@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import django
@@ -26,7 +27,7 @@ from payments.money import Money  # noqa: E402
 from payments.sagas import checkout, effects, engine, store  # noqa: E402
 from payments.sagas.recipe import Context  # noqa: E402
 from payments.sagas.store import Page, RunRow  # noqa: E402
-from payments.services import OrderDraft, place_order  # noqa: E402
+from payments.services import OrderDraft, cancel_order, capture_order, place_order  # noqa: E402
 
 Place = tuple[str, str]  # a step and its direction
 PLACES: dict[str, Place] = {
@@ -35,7 +36,10 @@ PLACES: dict[str, Place] = {
     "authorize": ("authorize", "do"),
     "capture": ("capture", "do"),
     "refund": ("capture", "undo"),
+    "part": ("capture", "do"),  # of a manual order, with more to come
+    "rest": ("void", "do"),  # the release of what a part has left
 }
+PART = 4000
 
 
 class Plan(NamedTuple):
@@ -126,9 +130,27 @@ MOMENTS: dict[str, Callable[[Place], None]] = {
 
 def place_as_victim(plan: Plan) -> None:
     operation, _, moment = plan.point.partition(".")
-    MOMENTS[moment](PLACES[operation])
     settings.SAGA_LEASE_SECONDS = plan.lease
-    draft = OrderDraft(
+    if operation in ("part", "rest"):
+        capture_as_victim(plan, is_whole=operation == "rest")
+    else:
+        MOMENTS[moment](PLACES[operation])
+        place_order(ApiClient.objects.get(), draft_order(plan))
+
+
+def capture_as_victim(plan: Plan, *, is_whole: bool) -> None:
+    """Capture a part of a held order; with `is_whole` that goes well, and then the rest is let go."""
+    operation, _, moment = plan.point.partition(".")
+    order = place_order(ApiClient.objects.get(), replace(draft_order(plan), capture="manual"))
+    if not is_whole:
+        MOMENTS[moment](PLACES[operation])
+    capture_order(order, amount=PART, final=False, actor="api:victim")
+    MOMENTS[moment](PLACES[operation])
+    cancel_order(order, reason="requested", actor="api:victim")
+
+
+def draft_order(plan: Plan) -> OrderDraft:
+    return OrderDraft(
         reference=plan.reference,
         amount=Money(12950, "EUR"),
         payment_method=f"pm_card_de_{plan.reference.replace('-', '')}",
@@ -137,7 +159,6 @@ def place_as_victim(plan: Plan) -> None:
         billing={"country": "DE"},
         shipping={"country": plan.country},
     )
-    place_order(ApiClient.objects.get(), draft)
 
 
 def watch(plan: Plan) -> None:

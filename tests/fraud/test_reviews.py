@@ -121,7 +121,9 @@ def test_a_value_of_the_case_goes_on_a_list() -> None:
 @pytest.mark.concurrency
 @pytest.mark.django_db(transaction=True)
 def test_of_two_opposite_clicks_exactly_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("payments.services.engine.drive_run", lambda *_, **__: None)  # no gateway here
+    monkeypatch.setattr(
+        "payments.services.reviews.engine.drive_run", lambda *_, **__: None
+    )  # no gateway here
     reviews = ReviewFactory.create_batch(60)
     line = threading.Barrier(2)
 

@@ -174,14 +174,16 @@ class Shop:
         process.start()
         return process
 
-    def start_web(self, name: str = "web", *, url: str = "", **env: str) -> Process:
+    def start_web(
+        self, name: str = "web", *, url: str = "", application: str = "config.wsgi", **env: str
+    ) -> Process:
         """A web process at the shop's address, or at another one; ready when this returns."""
         url = url or self.url
         bind = url.removeprefix("http://")
         gunicorn = [
             "-m",
             "gunicorn",
-            "config.wsgi",
+            application,
             "--bind",
             bind,
             "--workers",

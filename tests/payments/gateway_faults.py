@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from django.db import connection
+from django.utils import timezone
 
 from payments import services
 from payments.errors import GatewayTimeoutError, InvalidRequestError, NetworkError
+from payments.models import Operation
 
 Act = Callable[[], Any]
 
@@ -41,3 +43,19 @@ def sweep(times: int = 1, *, overdue: bool = False) -> None:
     for _ in range(times):
         make_due(overdue=overdue)
         services.sweep_sagas()
+
+
+def expire_leases() -> None:
+    """Every process that drove a saga has died long ago, and every saga is due.
+
+    Skips what a thread is writing at this moment: a test must not be in the way of what it watches.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE payments_sagarun SET wake_at = now(), lease_expires_at = NULL WHERE id IN (SELECT id FROM "
+            "payments_sagarun WHERE wake_at IS NOT NULL FOR UPDATE SKIP LOCKED)"
+        )
+
+
+def make_questions_due() -> None:
+    Operation.objects.filter(next_ask_at__isnull=False).update(next_ask_at=timezone.now())

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import permutations
 from threading import Barrier
 from typing import Any
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from payments import facts, services
 from payments.gateways.base import (
+    CardDetails,
     ChargeResult,
     ChargeStatus,
     Decline,
+    DisputeFact,
+    Fact,
     GatewayFact,
     RefundResult,
     RefundStatus,
 )
-from payments.kinds import OperationKind
+from payments.kinds import DisputeStage, DisputeState, OperationKind
 from payments.models import LedgerEntry, Operation, Order, Payment, Posting
 from payments.money import Money
 from payments.proof import prove_ledger
@@ -50,7 +55,19 @@ def refund(status: RefundStatus, minor: int = 2000, reference: str = "re_1") -> 
     return RefundResult(status, reference, Money(minor, "EUR"))
 
 
-def tell(payment: Payment, *told: GatewayFact) -> list[FactOutcome]:
+def chargeback(payment: Payment) -> DisputeFact:
+    """Of all that was paid."""
+    return DisputeFact(
+        reference="dp_1",
+        payment_reference=payment.gateway_reference,
+        stage=DisputeStage.CHARGEBACK,
+        state=DisputeState.NEEDS_RESPONSE,
+        amount=EUR,
+        is_withdrawn=True,
+    )
+
+
+def tell(payment: Payment, *told: Fact) -> list[FactOutcome]:
     return [apply_gateway_fact(payment.account, each) for each in told]
 
 
@@ -66,7 +83,7 @@ def look(payment: Payment) -> dict[str, Any]:
     }
 
 
-def look_after_each_order(payment: Payment, told: Sequence[GatewayFact]) -> Iterator[dict[str, Any]]:
+def look_after_each_order(payment: Payment, told: Sequence[Fact]) -> Iterator[dict[str, Any]]:
     """What is left by every distinct order of arrival, each tried on its own."""
     orders = {tuple(order) for order in permutations(range(len(told)))}
     for order in sorted(orders):
@@ -136,8 +153,55 @@ class TestOrderOfArrival:
     ) -> None:
         told = [own_fact(refunding, REFUND, refund(status)) for status in RefundStatus]
         for seen in look_after_each_order(refunding, told):
-            assert seen["totals"] == (12950, 12950, 0, 0)
+            assert (seen["state"], seen["totals"]) == ("succeeded", (12950, 12950, 0, 0))
+            assert ("refund", "reversed", 2000) in seen["operations"]
             assert seen["proof"] == []
+
+    def test_a_card_that_only_one_of_two_names_is_kept(self, in_doubt: Payment) -> None:
+        """A webhook may name none, and come before the answer; what follows is screened by it."""
+        bare = own_fact(in_doubt, AUTHORIZE, charge(ChargeStatus.AUTHORIZED))
+        card = CardDetails(brand="visa", last4="4242", fingerprint="fp_1", avs="fail")
+        ends = timezone.now() + timedelta(days=7)
+        full = replace(bare, result=replace(charge(ChargeStatus.AUTHORIZED), card=card, expires_at=ends))
+        for _ in look_after_each_order(in_doubt, [bare, full]):
+            assert in_doubt.card == {"brand": "visa", "last4": "4242", "avs": "fail"}
+            assert in_doubt.card_fingerprint
+            assert in_doubt.authorization_expires_at == ends
+
+    def test_a_refund_made_at_the_gateway_is_booked_whatever_is_disputed(self, place: Place) -> None:
+        """The bank may dispute all that was paid although a part was given back."""
+        payment = place().payment
+        dispute = chargeback(payment)
+        theirs = fact(REFUND, refund(RefundStatus.SUCCEEDED, 3000, "re_dashboard"), payment)
+        for seen in look_after_each_order(payment, [dispute, theirs]):
+            assert (seen["totals"], payment.disputed) == ((12950, 12950, 3000, 0), 12950)
+            assert seen["proof"] == []
+
+    def test_a_refund_given_up_and_done_after_all_is_booked_whatever_is_disputed(
+        self, refunding: Payment
+    ) -> None:
+        given_up = refunding.operations.get(kind=REFUND)
+        facts.close_operation(refunding, given_up, {"code": "absent"})
+        dispute = chargeback(refunding)
+        done = own_fact(refunding, REFUND, refund(RefundStatus.SUCCEEDED))
+        for seen in look_after_each_order(refunding, [dispute, done]):
+            assert (seen["state"], seen["totals"]) == ("succeeded", (12950, 12950, 2000, 0))
+            assert seen["proof"] == []
+
+    def test_a_refund_given_up_done_after_all_and_taken_back_leaves_nothing(self, refunding: Payment) -> None:
+        facts.close_operation(refunding, refunding.operations.get(kind=REFUND), {"code": "absent"})
+        told = [
+            own_fact(refunding, REFUND, refund(status))
+            for status in (RefundStatus.SUCCEEDED, RefundStatus.FAILED)
+        ]
+        assert tell(refunding, *told, *told) == [
+            FactOutcome.APPLIED,
+            FactOutcome.APPLIED,
+            FactOutcome.NOOP,
+            FactOutcome.NOOP,
+        ]
+        seen = look(refunding)
+        assert (seen["totals"], seen["proof"]) == ((12950, 12950, 0, 0), [])
 
     def test_facts_about_somebody_elses_refund_end_in_one_state(self, refunding: Payment) -> None:
         theirs = [
@@ -151,7 +215,7 @@ class TestOrderOfArrival:
 
 
 class TestConflicts:
-    def test_a_success_after_the_void_is_for_a_person(self, place: Place, gateway: FakeGateway) -> None:
+    def test_a_success_told_after_the_void_is_old_news(self, place: Place, gateway: FakeGateway) -> None:
         payment = place(payment_method="pm_3ds").payment
         sweep(3, overdue=True)
         before = look(payment)
@@ -160,10 +224,18 @@ class TestConflicts:
         late = own_fact(
             payment, AUTHORIZE, charge(ChargeStatus.AUTHORIZED, reference=payment.gateway_reference)
         )
-        assert tell(payment, late) == [FactOutcome.CONFLICT]
+        assert tell(payment, late) == [FactOutcome.NOOP]
 
-        assert look(payment) == {**before, "state": "requires_review"}
-        assert payment.last_error["code"] == "gateway_conflict"
+        assert look(payment) == before
+
+    def test_an_authorization_that_is_told_of_after_its_end_at_the_gateway_is_old_news(
+        self, in_doubt: Payment
+    ) -> None:
+        ended = own_fact(in_doubt, AUTHORIZE, charge(ChargeStatus.VOIDED))
+        late = own_fact(in_doubt, AUTHORIZE, charge(ChargeStatus.AUTHORIZED))
+        assert tell(in_doubt, ended, late) == [FactOutcome.APPLIED, FactOutcome.NOOP]
+        seen = look(in_doubt)
+        assert (seen["state"], seen["totals"], seen["proof"]) == ("requires_payment_method", (0, 0, 0, 0), [])
 
     def test_a_refusal_after_the_success_is_for_a_person(self, place: Place) -> None:
         payment = place().payment
@@ -326,3 +398,27 @@ def test_ten_deliveries_of_one_refund_at_the_same_time_refund_once(place: Place)
     assert LedgerEntry.objects.filter(event="refund_settled").count() == 1
     assert sum(Posting.objects.values_list("amount", flat=True)) == 0
     assert prove_ledger() == []
+
+
+class TestDoneAtTheGatewaysOwnPages:
+    def told(self, payment: Payment, kind: OperationKind, status: ChargeStatus) -> None:
+        result = charge(status, reference=payment.gateway_reference)
+        assert tell(payment, fact(kind, result, payment)) == [FactOutcome.APPLIED]
+
+    def test_a_capture_there_ships_and_pays_the_order(self, place: Place) -> None:
+        order = place(capture="manual")
+        self.told(order.payment, CAPTURE, ChargeStatus.CAPTURED)
+        sweep(1)
+        order.refresh_from_db()
+        assert order.state == "paid"
+        assert order.shipments.count() == 1
+        assert "order.paid" in order.events.values_list("type", flat=True)
+        assert prove_ledger() == []
+
+    def test_a_void_there_cancels_the_order(self, place: Place, gateway: FakeGateway) -> None:
+        order = place(capture="manual")
+        self.told(order.payment, VOID, ChargeStatus.VOIDED)
+        sweep(1)
+        order.refresh_from_db()
+        assert (order.state, order.cancel_reason) == ("canceled", "at_the_gateway")
+        assert gateway.voided == set(), "nothing was left to void"

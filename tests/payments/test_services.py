@@ -16,11 +16,11 @@ from payments.errors import (
     NetworkError,
     PaymentError,
 )
-from payments.gateways.base import ChargeStatus
+from payments.gateways.base import Capabilities, ChargeResult, ChargeStatus, Decline
 from payments.models import ApiClient, GatewayAccount, Operation, Order, Payment, SagaRun, StockItem
 from payments.money import Money
 from payments.proof import prove_ledger
-from payments.sagas import engine
+from payments.sagas import effects, engine
 from payments.screening import Decision, Stage
 from tests.factories.payments import ApiClientFactory
 from tests.fakes import FakeGateway, ScriptedScreener
@@ -117,6 +117,57 @@ class TestConfirming:
         order = place(payment_method="pm_card_chargeDeclined")
         order = services.confirm_order(order, payment_method="pm_card_chargeDeclined")
         assert (order.state, order.payment.attempts.filter(state="declined").count()) == ("declined", 2)
+
+
+class RedirectingGateway(FakeGateway):
+    """Wants what the customer brought back, and knows nothing of the authorization before."""
+
+    brought: str = ""
+    answer = ChargeStatus.AUTHORIZED
+
+    def complete_authentication(
+        self, *, operation_id: str, amount: Money, redirect_result: str
+    ) -> ChargeResult:
+        self.brought = redirect_result
+        if redirect_result == "no answer":
+            raise NetworkError("The gateway does not answer.")
+        found = self.operations[operation_id]
+        decline = Decline("authentication_failed", "3ds") if self.answer == ChargeStatus.DECLINED else None
+        if decline is None:
+            self.authenticate(found.reference, amount.minor)
+        self.operations[operation_id] = ChargeResult(self.answer, found.reference, amount, decline=decline)
+        return self.operations[operation_id]  # type: ignore[no-any-return]
+
+
+class TestReturningFromTheGateway:
+    @pytest.fixture
+    def gateway(self, monkeypatch: pytest.MonkeyPatch) -> RedirectingGateway:
+        fake = RedirectingGateway(capabilities=Capabilities(completes_authentication=True))
+        monkeypatch.setattr(effects, "get_gateway", lambda account: fake)
+        return fake
+
+    def test_what_the_customer_brought_back_is_handed_in_first(
+        self, place: Place, gateway: RedirectingGateway
+    ) -> None:
+        order = place(payment_method="pm_3ds")
+        assert order.state == "awaiting_customer"
+        assert services.confirm_order(order).state == "awaiting_customer", "nothing was brought"
+        assert services.confirm_order(order, redirect_result="X6Xt!").state == "paid"
+        assert (gateway.brought, gateway.money_kept()) == ("X6Xt!", 12950)
+
+    def test_a_failed_authentication_declines_the_order(
+        self, place: Place, gateway: RedirectingGateway
+    ) -> None:
+        gateway.answer = ChargeStatus.DECLINED
+        order = services.confirm_order(place(payment_method="pm_3ds"), redirect_result="X6Xt!")
+        assert (order.state, gateway.money_kept()) == ("declined", 0)
+
+    def test_a_gateway_without_an_answer_leaves_the_order_waiting(
+        self, place: Place, gateway: RedirectingGateway
+    ) -> None:
+        order = services.confirm_order(place(payment_method="pm_3ds"), redirect_result="no answer")
+        assert order.state == "awaiting_customer"
+        assert services.confirm_order(order, redirect_result="X6Xt!").state == "paid"
 
 
 class TestCapturing:

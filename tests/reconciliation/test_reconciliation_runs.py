@@ -15,12 +15,11 @@ from django.utils import timezone
 
 from payments import oncall
 from payments.errors import ConflictError, InvalidRequestError, ReportNotReadyError
-from payments.models import GatewayAccount
-from reconciliation import paging, services
+from payments.models import GatewayAccount, OnCallPage
+from reconciliation import services
 from reconciliation.models import (
     Discrepancy,
     DiscrepancyEvent,
-    Page,
     ReasonCode,
     ReportFile,
     ReportLine,
@@ -117,7 +116,7 @@ PHASES = [
     "staging.import_report",
     "matching.match_run",
     "paging.open_page",
-    "paging.send_page",
+    "oncall.send_page",
 ]
 
 
@@ -142,7 +141,7 @@ def test_a_crash_in_any_phase_is_made_good_by_the_next_attempt(
 
     run.refresh_from_db()
     assert (run.state, run.summarize()) == (RunState.COMPLETED, RESULT)
-    assert ReportFile.objects.count() == Page.objects.count() == 1
+    assert ReportFile.objects.count() == OnCallPage.objects.count() == 1
     assert ReportLine.objects.count() == Sighting.objects.count() == 3
     assert DiscrepancyEvent.objects.filter(type="found").count() == 3
 
@@ -326,7 +325,7 @@ class TestPaging:
     ) -> None:
         report.add("charge", 500, payment_intent_id="pi_stranger")
         run_day(report)
-        assert (sent, Page.objects.count()) == ([], 0)
+        assert (sent, OnCallPage.objects.count()) == ([], 0)
 
     def test_a_page_that_nobody_took_is_sent_again(
         self, account: GatewayAccount, report: Report, run_day: RunDay, monkeypatch: pytest.MonkeyPatch
@@ -337,11 +336,13 @@ class TestPaging:
         monkeypatch.setattr(oncall, "post", refuse)
         make_capture(account, at=NOON)
         assert run_day(report).state == RunState.COMPLETED
-        assert (Page.objects.get().sent_at, Page.objects.get().error) == (None, "nobody there")
+        page = OnCallPage.objects.get()
+        assert (page.sent_at, page.error) == (None, "ConnectionRefusedError: nobody there")
+        OnCallPage.objects.update(leased_until=None)
         texts: list[str] = []
         monkeypatch.setattr(oncall, "post", lambda body: texts.append(body["text"]))
-        assert paging.send_unsent_pages() == 1
-        assert paging.send_unsent_pages() == 0
+        assert oncall.send_unsent_pages() == 1
+        assert oncall.send_unsent_pages() == 0
         assert len(texts) == 1
 
     def test_an_address_that_is_none_is_an_error_of_the_page_alone(
@@ -350,7 +351,7 @@ class TestPaging:
         settings.ONCALL_URL = "file:///etc/passwd"
         make_capture(account, at=NOON)
         assert run_day(report).state == RunState.COMPLETED
-        assert "http" in Page.objects.get().error
+        assert "http" in OnCallPage.objects.get().error
 
 
 class TestSettling:
@@ -483,4 +484,4 @@ def test_two_starts_at_once_are_one_run(gateway: FakeGateway) -> None:
     run = Run.objects.get()
     assert results - {"busy"} == {run.pk}
     assert run.state == RunState.COMPLETED
-    assert (Discrepancy.objects.count(), Sighting.objects.count(), Page.objects.count()) == (2, 2, 1)
+    assert (Discrepancy.objects.count(), Sighting.objects.count(), OnCallPage.objects.count()) == (2, 2, 1)

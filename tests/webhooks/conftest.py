@@ -32,6 +32,12 @@ def _private_addresses(settings: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _patience(settings: Any) -> None:
+    """All tests forge from one address; who wants to be told to wait says so."""
+    settings.WEBHOOK_FORGERY_LIMIT = "1000000/minute"
+
+
+@pytest.fixture(autouse=True)
 def _fresh_receivers() -> Iterator[None]:
     accounts.forget_receivers()
     yield

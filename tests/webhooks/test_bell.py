@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from django.db import transaction
 
 from webhooks import processing, tasks
 from webhooks.bell import Bell
@@ -52,6 +53,27 @@ def test_a_broker_that_fails_is_asked_again_by_the_next_ring() -> None:
     assert task.sent.acquire(timeout=30)
     bell.ring()
     assert task.sent.acquire(timeout=30)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_transaction_it_rings_at_once_and_within_one_on_commit() -> None:
+    task = Task()
+    bell = Bell(task)  # type: ignore[arg-type]
+    with transaction.atomic():
+        bell.ring_on_commit()
+        transaction.set_rollback(True)
+    assert bell._thread is None
+    bell.ring_on_commit()
+    assert task.sent.acquire(timeout=30)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_bell_without_a_thread_fails_no_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    Bell(Task()).ring_on_commit()  # type: ignore[arg-type]
 
 
 def test_a_full_batch_asks_for_another_message(monkeypatch: pytest.MonkeyPatch, rings: list[str]) -> None:

@@ -90,7 +90,9 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
 
 def test_one_private_address_among_public_ones_spoils_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, "93.184.216.34", "10.0.0.1")
-    with pytest.raises(RefusedAddressError, match=r"10\.0\.0\.1"):
+    with pytest.raises(
+        RefusedAddressError, match=r"^hooks\.example resolves to what is not a public address$"
+    ):
         resolve_host("hooks.example", 443, allow_private=False)
 
 

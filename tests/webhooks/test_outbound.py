@@ -20,7 +20,7 @@ from payments.ids import lowest_id
 from payments.models import Event
 from tests.factories.payments import ApiClientFactory, EventFactory, OrderFactory
 from tests.factories.webhooks import DeliveryFactory, EndpointFactory
-from webhooks import endpoints, outbound, transport
+from webhooks import endpoints, outbound, outbox, transport
 from webhooks.models import Delivery, DeliveryAttempt, DeliveryState, Endpoint, OutboxPosition
 from webhooks.transport import Answer, post
 
@@ -99,35 +99,35 @@ def test_a_public_event_goes_to_each_endpoint_of_its_client_that_wants_it(db: No
     EndpointFactory()
     event = EventFactory(order__client=client, type="order.paid")
     EventFactory(order__client=client, is_public=False)
-    assert outbound.enqueue_deliveries() == 2
+    assert outbox.enqueue_deliveries() == 2
     assert set(Delivery.objects.values_list("endpoint", "event")) == {
         (everything.pk, event.pk),
         (refunds.pk, event.pk),
     }
-    assert outbound.enqueue_deliveries() == 0
+    assert outbox.enqueue_deliveries() == 0
 
 
 def test_an_endpoint_hears_nothing_of_the_time_before_it(db: None) -> None:
     event = EventFactory(created_at=timezone.now() - timedelta(seconds=1))
     EndpointFactory(client=event.client)
-    assert outbound.enqueue_deliveries() == 0
+    assert outbox.enqueue_deliveries() == 0
 
 
 def test_more_events_than_one_batch_are_all_told(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbound, "FAN_OUT_BATCH", 3)
+    monkeypatch.setattr(outbox, "BATCH", 3)
     endpoint = EndpointFactory()
     order = OrderFactory(client=endpoint.client)
     for _ in range(7):
         EventFactory(order=order)
-    assert outbound.enqueue_deliveries() == 7
+    assert outbox.enqueue_deliveries() == 7
 
 
 def test_the_position_follows_behind_and_never_goes_back(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    outbound.enqueue_deliveries()
+    outbox.enqueue_deliveries()
     position = OutboxPosition.objects.get().settled_until
     assert lowest_id("evt", timezone.now() - timedelta(hours=9)) < position < lowest_id("evt", timezone.now())
-    monkeypatch.setattr(outbound, "_read_horizon", lambda: "evt_0")
-    outbound.enqueue_deliveries()
+    monkeypatch.setattr(type(Event.objects), "read_horizon", lambda _: "evt_0")
+    outbox.enqueue_deliveries()
     assert OutboxPosition.objects.get().settled_until == position
 
 
@@ -150,12 +150,12 @@ def test_an_event_whose_transaction_commits_late_is_not_missed() -> None:
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(write_slowly)
         assert written.wait(30)
-        horizon = outbound._read_horizon()
-        assert outbound.enqueue_deliveries() == 0
+        horizon = Event.objects.read_horizon()
+        assert outbox.enqueue_deliveries() == 0
         told.set()
         slow.result()
     assert horizon < Event.objects.get().pk
-    assert outbound.enqueue_deliveries() == 1
+    assert outbox.enqueue_deliveries() == 1
 
 
 # --- posting ------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def test_five_days_of_failures_disable_the_endpoint_and_tell_the_others(
     receiver.status = 500
     outbound.deliver_due()
     assert not Endpoint.objects.get(pk=delivery.endpoint_id).is_enabled
-    outbound.enqueue_deliveries()
+    outbox.enqueue_deliveries()
     assert Delivery.objects.filter(endpoint=other, event__type="webhook_endpoint.disabled").exists()
 
 
@@ -350,7 +350,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(
 ) -> None:
     asked: list[str] = []
 
-    def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
+    def resolve(host: str, port: int, **_: Any) -> list[str]:
         asked.append(host)
         return ["127.0.0.1"]
 
@@ -364,7 +364,7 @@ def test_the_connection_goes_to_the_address_that_was_judged(
 def test_a_claimed_delivery_is_left_alone_until_its_lease_ends(delivery: Delivery) -> None:
     [stale] = outbound._claim(10)
     assert outbound._claim(10) == []
-    make_due(delivery)
+    Delivery.objects.update(leased_until=timezone.now())
     [fresh] = outbound._claim(10)
     outbound.record_answer(stale, Answer(200), started_at=timezone.now())
     delivery.refresh_from_db()
@@ -391,7 +391,7 @@ def test_one_call_delivers_everything_that_is_due(receiver: Receiver, endpoint: 
     order = OrderFactory(client=endpoint.client)
     for _ in range(5):
         EventFactory(order=order)
-    assert outbound.deliver_events(limit=2) == 5
+    assert outbound.deliver_events() == 5
     sequences = sorted(json.loads(body)["data"]["sequence"] for _, body in receiver.got)
     assert sequences == [1, 2, 3, 4, 5]
 

@@ -75,7 +75,7 @@ def test_the_certificate_of_the_name_is_accepted_at_the_pinned_address(port: int
 def test_a_certificate_of_another_name_is_refused(port: int) -> None:
     answer = transport.post(f"https://other.example:{port}/", body=b"{}", headers={}, allow_private=True)
     assert answer.status is None
-    assert "certificate" in answer.error.lower()
+    assert answer.error.startswith("the certificate is not valid: ")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(
@@ -85,4 +85,4 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     monkeypatch.setattr(transport.certifi, "where", lambda: str(stranger))
     answer = transport.post(f"https://hooks.example:{port}/", body=b"{}", headers={}, allow_private=True)
     assert answer.status is None
-    assert "certificate" in answer.error.lower()
+    assert answer.error.startswith("the certificate is not valid: ")

@@ -20,7 +20,7 @@ from tests.factories.payments import (
 from webhooks import processing
 from webhooks.checks import check_webhook_secrets
 from webhooks.models import Endpoint, InboundState, InboundWebhook
-from webhooks.processing import MissedReplay
+from webhooks.replay import MissedReplay
 
 
 @pytest.fixture
@@ -71,9 +71,29 @@ def test_out_of_order_ends_in_the_same_state(simulate: Any, payment: Payment) ->
     assert set(InboundWebhook.objects.values_list("state", flat=True)) == {InboundState.PROCESSED}
 
 
+def test_what_can_be_simulated_is_listed_without_a_payment() -> None:
+    out = StringIO()
+    call_command("simulate_webhook", "--list", stdout=out)
+    lines = out.getvalue().splitlines()
+    assert any(line.split()[:2] == ["adyen", "CHARGEBACK"] for line in lines)
+    assert {line.split()[0] for line in lines} == {"adyen", "braintree", "stripe"}
+    only = StringIO()
+    call_command("simulate_webhook", "--list", "--gateway", "braintree", stdout=only)
+    assert only.getvalue().splitlines() == [line for line in lines if line.startswith("braintree")]
+    with pytest.raises(CommandError, match="--event is missing; nothing was sent"):
+        call_command("simulate_webhook", "--gateway", "stripe", "--payment", "pay_1")
+
+
+def test_another_amount_of_a_named_operation_is_for_a_person(simulate: Any, payment: Payment) -> None:
+    capture = payment.operations.get(kind=OperationKind.CAPTURE)
+    assert simulate("--operation", capture.pk, "--amount", "100") == ["200"]
+    processing.process_due()
+    assert payment.operations.get(pk=capture.pk).state == OperationState.REQUIRES_REVIEW
+
+
 def test_what_cannot_be_simulated_is_said(simulate: Any, payment: Payment) -> None:
     with pytest.raises(CommandError, match="is not one of"):
-        simulate(event="payout.paid")
+        simulate(event="invoice.paid")
     payment.account.secrets.all().delete()
     with pytest.raises(CommandError, match="no webhook secret"):
         simulate()

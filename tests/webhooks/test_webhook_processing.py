@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from threading import Barrier
+from datetime import UTC, datetime, timedelta
+from threading import Barrier, Lock
 from typing import Any
 
 import pytest
@@ -20,7 +20,8 @@ from payments.kinds import OperationKind
 from payments.models import AttemptState, GatewayAccount, Operation, OperationState, Payment, PaymentState
 from tests.factories.payments import AttemptFactory, GatewayAccountFactory, OperationFactory, PaymentFactory
 from tests.factories.webhooks import InboundWebhookFactory, make_event
-from webhooks import processing
+from tests.payments.threads import run_in_threads
+from webhooks import processing, replay
 from webhooks.models import InboundSource, InboundState, InboundWebhook
 
 REFERENCE = "pi_1"
@@ -97,6 +98,7 @@ def test_a_capture_is_applied_to_its_payment(webhook: InboundWebhook) -> None:
     assert webhook.outcome["facts"][0] == {
         "kind": "capture",
         "status": "captured",
+        "amount": "129.50 EUR",
         "reference": REFERENCE,
         "operation": Operation.objects.get(kind="capture").pk,
         "outcome": "applied",
@@ -259,12 +261,65 @@ def test_many_workers_take_each_webhook_once(monkeypatch: pytest.MonkeyPatch) ->
         assert of_payment == sorted(of_payment)
 
 
+def test_an_event_that_kills_its_worker_does_not_hold_up_its_payments_later_ones(
+    account: GatewayAccount,
+) -> None:
+    made = [InboundWebhookFactory(account=account, subject="pi_same") for _ in range(2)]
+    killer, later = sorted(made, key=lambda webhook: webhook.pk)  # made within one millisecond, in any order
+    assert processing._claim_next() == killer
+    assert processing._claim_next() is None  # it may still be at work
+    InboundWebhook.objects.filter(pk=killer.pk).update(next_try_at=timezone.now() - timedelta(seconds=1))
+    assert processing._claim_next(later.pk) == later
+
+
+@pytest.mark.concurrency
+@pytest.mark.django_db(transaction=True)
+def test_no_two_events_of_a_payment_are_tried_for_the_first_time_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four workers, one payment whose events all fail at first: each first try comes alone and in order."""
+    account = GatewayAccountFactory()
+    for number in range(12):
+        intent = {"object": "payment_intent", "id": "pi_same", "status": "succeeded", "currency": "eur"}
+        archive(
+            account, make_event(f"evt_{number}", data={"object": intent | {"amount_received": number + 1}})
+        )
+    tried: list[int] = []
+    busy, together = Lock(), Barrier(4)
+
+    def apply(account: GatewayAccount, fact: GatewayFact) -> FactOutcome:
+        assert busy.acquire(blocking=False), "another first try of this payment is at work"
+        try:
+            tried.append(fact.result.amount.minor)
+            connections["default"].ensure_connection()
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SELECT 1")  # lets the other workers run
+            raise RuntimeError("not this time")
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(processing, "apply_gateway_fact", apply)
+    monkeypatch.setattr(processing, "RETRY_SECONDS", (3600,) * 7)
+
+    def work(_: int) -> None:
+        together.wait()
+        while InboundWebhook.objects.filter(state=InboundState.RECEIVED).exists():
+            processing.process_due()
+
+    run_in_threads(work, 4)
+    assert tried == list(range(1, 13))
+    assert set(InboundWebhook.objects.values_list("state", "epoch")) == {("failed", 1)}
+    assert all(
+        "not this time" in error for error in InboundWebhook.objects.values_list("last_error", flat=True)
+    )
+
+
 # --- operators ----------------------------------------------------------------------------------------------
 
 
 def test_a_quarantined_webhook_is_replayed_by_the_same_path(webhook: InboundWebhook) -> None:
     InboundWebhook.objects.update(state=InboundState.QUARANTINED, attempts=8, next_try_at=None)
-    replayed = processing.replay(webhook.pk, actor="user:oncall")
+    replayed = replay.replay(webhook.pk, actor="user:oncall")
     assert (replayed.state, replayed.replayed_by) == (InboundState.PROCESSED, "user:oncall")
     assert replayed.replayed_at
     assert Payment.objects.get().captured == 12950
@@ -272,14 +327,23 @@ def test_a_quarantined_webhook_is_replayed_by_the_same_path(webhook: InboundWebh
 
 def test_replaying_what_was_applied_changes_nothing(webhook: InboundWebhook) -> None:
     processing.process_due()
-    replayed = processing.replay(webhook.pk, actor="user:oncall")
+    replayed = replay.replay(webhook.pk, actor="user:oncall")
     assert replayed.outcome["facts"][0]["outcome"] == "noop"
     assert Payment.objects.get().captured == 12950
 
 
 def test_a_webhook_that_waits_for_its_first_try_cannot_be_replayed(webhook: InboundWebhook) -> None:
     with pytest.raises(ConflictError, match="nothing was changed"):
-        processing.replay(webhook.pk, actor="user:oncall")
+        replay.replay(webhook.pk, actor="user:oncall")
+
+
+@pytest.mark.parametrize("year", [1, 1960])
+def test_a_moment_before_all_ids_means_everything(account: GatewayAccount, year: int) -> None:
+    done = {"next_try_at": None, "state": InboundState.PROCESSED}
+    archive(account, make_event(), **done)
+    since = datetime(year, 1, 1, tzinfo=UTC)
+    assert replay.find_since(since, with_done=True).count() == 1
+    assert replay.replay_since(since, actor="system", with_done=True) == 1
 
 
 def test_everything_that_failed_since_then_becomes_due_again(account: GatewayAccount) -> None:
@@ -291,7 +355,7 @@ def test_everything_that_failed_since_then_becomes_due_again(account: GatewayAcc
     InboundWebhookFactory(account=account, state=InboundState.PROCESSED)
     InboundWebhookFactory(account=account, state=InboundState.FAILED, received_at=now - timedelta(days=2))
     InboundWebhookFactory(state=InboundState.FAILED)
-    count = processing.replay_failed_since(now - timedelta(days=1), actor="user:oncall", account=account)
+    count = replay.replay_since(now - timedelta(days=1), actor="user:oncall", account=account)
     due = InboundWebhook.objects.filter(state=InboundState.RECEIVED, next_try_at__lte=timezone.now())
     assert count == 3
     assert set(due) == set(wanted)
@@ -303,7 +367,9 @@ class ListingGateway:
     def __init__(self, events: Iterable[dict[str, Any]]) -> None:
         self.events = events
 
-    def list_events(self, *, since: datetime, types: Sequence[str] = ()) -> Iterable[dict[str, Any]]:
+    def list_events(
+        self, *, since: datetime, until: datetime | None = None, types: Sequence[str] = ()
+    ) -> Iterable[dict[str, Any]]:
         assert since < timezone.now()
         return self.events
 
@@ -319,8 +385,9 @@ def test_a_missed_webhook_is_fetched_from_the_gateways_own_list(
     other = make_event("evt_2", data={"object": {"object": "payment_intent", "id": "pi_other"}})
     listed = ListingGateway([make_event(data={"object": make_intent(capture)}), other])
     monkeypatch.setattr(listed, "read_event", real.read_event)
-    monkeypatch.setattr(processing, "get_gateway", lambda _: listed)
-    report = processing.replay_missed(
+    for module in (processing, replay):
+        monkeypatch.setattr(module, "get_gateway", lambda _: listed)
+    report = replay.replay_missed(
         account, operation_ids=[capture.pk], references=["pi_unheard"], actor="system"
     )
     webhook = InboundWebhook.objects.get()
@@ -335,12 +402,36 @@ def test_what_the_archive_has_is_replayed_and_not_fetched_again(
     InboundWebhook.objects.update(state=InboundState.QUARANTINED, next_try_at=None)
     listed = ListingGateway([json.loads(webhook.payload)])
     monkeypatch.setattr(listed, "read_event", processing.get_gateway(webhook.account).read_event)
-    monkeypatch.setattr(processing, "get_gateway", lambda _: listed)
-    report = processing.replay_missed(webhook.account, references=[REFERENCE], actor="user:oncall")
+    for module in (processing, replay):
+        monkeypatch.setattr(module, "get_gateway", lambda _: listed)
+    report = replay.replay_missed(webhook.account, references=[REFERENCE], actor="user:oncall")
     assert (report.replayed, report.fetched, report.silent) == ([webhook.pk], [], [])
     assert InboundWebhook.objects.get().state == InboundState.PROCESSED
 
 
 def test_a_replay_of_nothing_in_particular_is_refused(account: GatewayAccount) -> None:
     with pytest.raises(InvalidRequestError, match="nothing was replayed"):
-        processing.replay_missed(account, actor="system")
+        replay.replay_missed(account, actor="system")
+
+
+@pytest.mark.parametrize("poison", ["\0", "\ud83d"])
+def test_an_error_that_no_column_holds_is_written_in_words(
+    webhook: InboundWebhook, monkeypatch: pytest.MonkeyPatch, poison: str
+) -> None:
+    answer_with(monkeypatch, ValueError(f"no such status: a{poison}"))
+    assert processing.process_webhook(webhook.pk)
+    webhook.refresh_from_db()
+    assert webhook.state == InboundState.FAILED
+    assert webhook.last_error.startswith("ValueError: no such status: a\\")
+
+
+def test_one_fact_that_fails_does_not_keep_back_the_others_of_its_batch(
+    webhook: InboundWebhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [processing.read_facts(webhook)[0]] * 3
+    monkeypatch.setattr(processing, "read_facts", lambda webhook: facts)
+    seen = answer_with(monkeypatch, FactOutcome.APPLIED, ValueError("no such thing"), FactOutcome.APPLIED)
+    processing.process_webhook(webhook.pk)
+    webhook.refresh_from_db()
+    assert len(seen) == 3
+    assert (webhook.state, webhook.last_error) == (InboundState.FAILED, "ValueError: no such thing")

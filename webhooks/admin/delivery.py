@@ -7,21 +7,27 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from payments.admin.base import Action, OperatorAction, age, column, link, show_json, state_badge
+from payments.events import SUBSCRIBABLE
 from webhooks import endpoints, outbound
 from webhooks.admin.base import WebhookAdmin
-from webhooks.models import Delivery, DeliveryState
+from webhooks.models import Delivery, DeliveryAttempt, DeliveryState
 from webhooks.tasks import outbound_bell
 
+TRIES_SHOWN = 50
 STATE_COLOURS: dict[str, str] = {
     DeliveryState.PENDING: "info",
     DeliveryState.DELIVERED: "success",
     DeliveryState.FAILED: "danger",
     DeliveryState.ABANDONED: "warning",
 }
+
+
+def explain_probe(delivery: Delivery) -> str:
+    return "A probe is sent by itself, while its endpoint is disabled." if delivery.is_probe else ""
 
 
 def resend_one(delivery: Delivery, action: Action) -> str:
@@ -36,6 +42,7 @@ RESEND = OperatorAction(
     "resend_delivery",
     resend_one,
     explanation="The same message with the same id is sent again; the storefront knows it by that id.",
+    why_not=explain_probe,
 )
 
 
@@ -60,6 +67,19 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(state=wanted) if wanted else queryset.exclude(state=DeliveryState.DELIVERED)
 
 
+class TypeFilter(admin.SimpleListFilter):
+    """By the kind of event; the names are the catalogue's, so no query asks for them."""
+
+    title = "event type"
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in SUBSCRIBABLE]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
+        return queryset.filter(event__type=self.value()) if self.value() else queryset
+
+
 @admin.register(Delivery)
 class DeliveryAdmin(WebhookAdmin):
     list_display = (
@@ -73,20 +93,29 @@ class DeliveryAdmin(WebhookAdmin):
         "endpoint",
     )
     empty_text = "Every storefront has what was sent to it. What has not arrived shows here."
-    list_filter = (StateFilter, "endpoint__client", ("created_at", admin.DateFieldListFilter))
+    list_filter = (
+        StateFilter,
+        TypeFilter,
+        "endpoint__client",
+        "endpoint",
+        "is_probe",
+        ("created_at", admin.DateFieldListFilter),
+    )
     list_select_related = ("endpoint", "event", "event__order")
     search_fields = ("id", "event__id", "event__order__id", "event__order__reference", "endpoint__url")
+    search_help_text = "Search by delivery, event, order, reference or address"
+    page_template = "admin/webhooks/delivery/page.html"
     operator_actions = (RESEND,)
     facts = (
         "type_text",
         "order_link",
-        "endpoint",
+        "endpoint_link",
         "id",
+        "message_text",
         "attempts",
         "next_text",
         "created_at",
         "delivered_at",
-        "tries_text",
     )
     folded = ("body_text",)
 
@@ -113,7 +142,17 @@ class DeliveryAdmin(WebhookAdmin):
 
     def page_context(self, request: HttpRequest, row: Delivery) -> dict[str, Any]:
         error = row.last_error if row.state != DeliveryState.DELIVERED else ""
-        return {**super().page_context(request, row), "badges": [self.status(row)], "trouble": error}
+        tries = [(one, *_show_try(one)) for one in row.tries.all()[:TRIES_SHOWN]]
+        context = {"badges": [self.status(row)], "trouble": error, "tries": tries, "title": row.event_type}
+        return {**super().page_context(request, row), **context}
+
+    @column("Endpoint")
+    def endpoint_link(self, delivery: Delivery) -> SafeString:
+        return link("webhooks_endpoint", delivery.endpoint_id, delivery.endpoint.url)
+
+    @column("webhook-id")
+    def message_text(self, delivery: Delivery) -> str:
+        return delivery.message_id
 
     @column("Order")
     def order_link(self, delivery: Delivery) -> SafeString | str:
@@ -125,10 +164,9 @@ class DeliveryAdmin(WebhookAdmin):
     def body_text(self, delivery: Delivery) -> SafeString:
         return show_json(outbound.describe_message(delivery))
 
-    @column("Tries")
-    def tries_text(self, delivery: Delivery) -> SafeString | str:
-        rows = (
-            (f"{attempt.started_at:%Y-%m-%d %H:%M:%S} UTC", str(attempt), attempt.answer[:500])
-            for attempt in delivery.tries.all()[:50]
-        )
-        return format_html_join("", "<p>{}: {}<br><code>{}</code></p>", rows) or "None yet."
+
+def _show_try(attempt: DeliveryAttempt) -> tuple[SafeString, SafeString]:
+    """What came of it, and what was sent beside the body."""
+    is_taken = attempt.status is not None and 200 <= attempt.status < 300
+    words = str(attempt.status) if attempt.status else "no answer"
+    return state_badge(words, "success" if is_taken else "danger"), show_json(attempt.headers)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,8 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from payments.admin.base import (
@@ -23,15 +20,27 @@ from payments.admin.base import (
     describe_span,
     link,
     name_actor,
-    show_json,
     state_badge,
 )
 from payments.admin.words import tell_actor
 from payments.errors import ConflictError
-from webhooks import processing
-from webhooks.admin.base import WebhookAdmin
-from webhooks.models import InboundState, InboundWebhook
+from webhooks import replay
+from webhooks.admin import event_page
+from webhooks.admin.base import BoundedPaginator
+from webhooks.admin.filters import (
+    UNFINISHED_TABS,
+    ConflictTab,
+    InboxFilter,
+    ReceivedFilter,
+    TypeFilter,
+    find_webhooks,
+)
+from webhooks.admin.health import HealthPages
+from webhooks.admin.since import ReplaySinceForm
+from webhooks.models import DONE_STATES, OPEN_STATES, UNFINISHED_STATES, InboundState, InboundWebhook
+from webhooks.preview import preview
 from webhooks.tasks import inbound_bell
+from webhooks.wording import tell_fact
 
 STATE_COLOURS: dict[str, str] = {
     InboundState.RECEIVED: "info",
@@ -41,12 +50,10 @@ STATE_COLOURS: dict[str, str] = {
     InboundState.PROCESSED: "success",
     InboundState.IGNORED: "default",
 }
-UNFINISHED = (InboundState.RECEIVED, InboundState.PARKED, InboundState.FAILED, InboundState.QUARANTINED)
-REPLAY_DAYS = 7
 
 
 def replay_one(webhook: InboundWebhook, action: Action) -> str:
-    replayed = processing.replay(webhook.pk, actor=action.actor)
+    replayed = replay.replay(webhook.pk, actor=action.actor)
     return f"{webhook.event_id} was replayed: {InboundState(replayed.state).label.lower()}."
 
 
@@ -64,44 +71,26 @@ REPLAY = OperatorAction(
 )
 
 
-class InboxFilter(admin.SimpleListFilter):
-    """Which part of the inbox; what is not finished unless something else is asked for."""
-
-    title = "state"
-    parameter_name = "box"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [*((str(value), str(label)) for value, label in InboundState.choices), ("all", "All")]
-
-    def choices(self, changelist: Any) -> Any:
-        first, *rest = super().choices(changelist)
-        yield {**first, "display": "Not finished"}
-        yield from rest
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[InboundWebhook]) -> QuerySet[InboundWebhook]:
-        wanted = self.value()
-        if wanted == "all":
-            return queryset
-        return queryset.filter(state=wanted) if wanted else queryset.filter(state__in=UNFINISHED)
-
-
 @admin.register(InboundWebhook)
-class InboundWebhookAdmin(WebhookAdmin):
+class InboundWebhookAdmin(HealthPages):
+    page_template = "admin/webhooks/inbound/page.html"
     list_display = (
         "event_text",
         "status",
-        "why_text",
+        "did_text",
         "order_link",
-        "attempts",
-        "next_text",
+        "tries_text",
+        "lag_text",
         "received_text",
         "gateway",
     )
     empty_text = "Every webhook of the gateways is applied. A new one shows here until it is."
-    list_filter = (InboxFilter, "account", "event_type", "source", ("received_at", admin.DateFieldListFilter))
+    list_filter = (InboxFilter, ReceivedFilter, "account", TypeFilter, "source")
     list_select_related = ("account", "order")
     list_before_template = "admin/webhooks/inbound/tabs.html"
-    search_fields = ("id", "event_id", "subject", "order__id", "order__reference")
+    paginator = BoundedPaginator
+    sortable_by = ()  # newest first is what the primary key gives; any other order reads the whole archive
+    search_fields = ("id",)
     search_help_text = "Search by event, payment reference, order"
     actions = ("replay_selected",)
     operator_actions = (REPLAY,)
@@ -112,6 +101,7 @@ class InboundWebhookAdmin(WebhookAdmin):
         "event_type",
         "event_id",
         "id",
+        "neighbours",
         "attempts",
         "next_text",
         "received_at",
@@ -120,24 +110,39 @@ class InboundWebhookAdmin(WebhookAdmin):
         "duplicates",
         "conflict_link",
         "source",
-        "verified_with",
+        "secret_text",
         "replayer_text",
         "replayed_at",
-        "is_redacted",
+        "alarmed_at",
+        "redacted_text",
         "sha256",
     )
-    folded = ("payload_text", "headers_text")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[InboundWebhook]:
         queryset: QuerySet[InboundWebhook] = super().get_queryset(request)
         match = request.resolver_match
         is_list = match is not None and str(match.url_name).endswith("_changelist")
-        return queryset.defer("payload") if is_list else queryset
+        return queryset if is_list else queryset.select_related("stored", "account", "order")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[InboundWebhook], search_term: str
+    ) -> tuple[QuerySet[InboundWebhook], bool]:
+        found = queryset.filter(pk__in=find_webhooks(search_term)) if search_term.strip() else queryset
+        return found, False
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.replay_failed)
+        view = self.admin_site.admin_view
         return [
-            path("replay-failed/", view, name="webhooks_inboundwebhook_replay_failed"),
+            path(
+                "replay-since/",
+                view(self.replay_since_view),
+                name="webhooks_inboundwebhook_replay_since",
+            ),
+            path(
+                "<path:object_id>/preview/",
+                view(self.preview_view),
+                name="webhooks_inboundwebhook_preview",
+            ),
             *super().get_urls(),
         ]
 
@@ -147,21 +152,19 @@ class InboundWebhookAdmin(WebhookAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        counts = (
-            InboundWebhook.objects.filter(state__in=UNFINISHED).values_list("state").annotate(Count("pk"))
-        )
-        found = dict(counts.order_by())
+        unfinished = InboundWebhook.objects.filter(state__in=UNFINISHED_STATES)
+        found = dict(unfinished.values_list("state").annotate(Count("pk")).order_by())
         tabs: list[tuple[str, str, int | None]] = [("", "Not finished", sum(found.values()))]
-        tabs += [(state, InboundState(state).label, found.get(state, 0)) for state in UNFINISHED]
+        tabs += [(state, label, found.get(state, 0)) for state, label in UNFINISHED_TABS]
         # The rest is history, and too much of it to be counted for every page.
-        tabs += [(InboundState.PROCESSED, "Processed", None), (InboundState.IGNORED, "Ignored", None)]
+        tabs += [(ConflictTab.name, ConflictTab.label, None)]
+        tabs += [(state, state.label, None) for state in DONE_STATES]
         tabs += [("all", "All", None)]
         context = {
             "title": "Webhook inbox",
             "box_tabs": tabs,
             "box_now": request.GET.get("box", ""),
             "can_replay": self.has_replay_permission(request),
-            "replay_label": f"Replay what failed in the last {REPLAY_DAYS} days",
         }
         response: HttpResponse = super().changelist_view(request, {**(extra_context or {}), **context})
         return response
@@ -170,55 +173,93 @@ class InboundWebhookAdmin(WebhookAdmin):
 
     @admin.action(description="Replay", permissions=["replay"])
     def replay_selected(self, request: HttpRequest, queryset: QuerySet[InboundWebhook]) -> None:
-        replayed = 0
-        for inbound_id in queryset.order_by("pk").values_list("pk", flat=True):
-            try:
-                processing.replay(inbound_id, actor=name_actor(request))
-                replayed += 1
-            except ConflictError as error:
-                messages.warning(request, error.message)
-        messages.success(request, f"{replayed} replayed.")
+        """Made due by one statement and worked by a worker: a request is no place for hundreds."""
+        chosen = list(queryset.order_by("pk").values_list("pk", flat=True)[: replay.MOST_AT_ONCE])
+        count = replay.replay_many(chosen, actor=name_actor(request))
+        inbound_bell.ring_on_commit()
+        messages.success(request, f"{count} are due again; a worker takes them now.")
+        if count < len(chosen):
+            messages.warning(
+                request,
+                f"{len(chosen) - count} were left alone: about to be processed, or their payload is not kept any more.",
+            )
 
-    def replay_failed(self, request: HttpRequest) -> HttpResponse:
-        """Everything of the last seven days that did not succeed."""
+    def replay_since_view(self, request: HttpRequest) -> HttpResponse:
+        """GET counts what the form names; only a POST of the same form makes it due."""
+        if not self.has_replay_permission(request):
+            raise PermissionDenied
+        is_post = request.method == "POST"
+        form = ReplaySinceForm(request.POST if is_post else request.GET or None)
+        count = form.count() if form.is_bound and form.is_valid() else None
+        if is_post and count is not None:
+            done = form.replay(name_actor(request))
+            inbound_bell.ring_on_commit()
+            left = f"; {count - done} are left" if count > done else ""
+            messages.success(request, f"{done} are due again; a worker takes them now{left}.")
+            return HttpResponseRedirect(reverse("admin:webhooks_inboundwebhook_changelist"))
+        context = {"form": form, "count": count, "most": replay.MOST_AT_ONCE}
+        return self.render_page(
+            request,
+            "admin/webhooks/inbound/since.html",
+            title="Replay since",
+            context=context,
+            status=422 if is_post else 200,
+        )
+
+    def preview_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """A POST, since it locks the payment for a moment; it changes nothing."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self.has_replay_permission(request):
             raise PermissionDenied
-        since = timezone.now() - timedelta(days=REPLAY_DAYS)
-        count = processing.replay_failed_since(since, actor=name_actor(request))
-        inbound_bell.ring_on_commit()
-        messages.success(request, f"{count} are due again; a worker takes them now.")
-        return HttpResponseRedirect(reverse("admin:webhooks_inboundwebhook_changelist"))
+        row = self.find_row(request, object_id)
+        try:
+            would = preview(row.pk)
+        except ConflictError as error:
+            messages.error(request, error.message)
+            return HttpResponseRedirect(self.url_of(row))
+        return self.render_page(
+            request,
+            "admin/webhooks/inbound/preview.html",
+            title=f"What a replay of {row.event_type} would do",
+            context={"row": row, "would": would, "back": self.url_of(row)},
+        )
 
     # --- columns ----------------------------------------------------------------------------------------
 
-    @column("Gateway", ordering="account")
+    @column("Gateway")
     def gateway(self, webhook: InboundWebhook) -> str:
         return str(webhook.account)
 
-    @column("Event", ordering="event_type")
+    @column("Event")
     def event_text(self, webhook: InboundWebhook) -> SafeString:
         return format_html(
             '<div>{}<br><span class="bo-quiet">{}</span></div>', webhook.event_type, webhook.event_id
         )
 
-    @column("State", ordering="state")
+    @column("State")
     def status(self, webhook: InboundWebhook) -> SafeString:
         return state_badge(webhook.get_state_display(), STATE_COLOURS[webhook.state])
 
-    @column("Why not")
-    def why_text(self, webhook: InboundWebhook) -> SafeString:
-        return format_html('<span class="bo-clip" title="{0}">{0}</span>', webhook.last_error or "–")
+    @column("What it did, or why not")
+    def did_text(self, webhook: InboundWebhook) -> SafeString:
+        did = "; ".join(map(tell_fact, webhook.outcome.get("facts", ())))
+        told = webhook.last_error or did or "–"
+        return format_html('<span class="bo-clip" title="{0}">{0}</span>', told)
 
-    @column("Next try", ordering="next_try_at")
+    @column("Tries")
+    def tries_text(self, webhook: InboundWebhook) -> SafeString:
+        if webhook.state not in OPEN_STATES:
+            return format_html("{}", webhook.attempts)
+        return format_html("{}, next {}", webhook.attempts, self.next_text(webhook))
+
+    @column("Next try")
     def next_text(self, webhook: InboundWebhook) -> SafeString:
-        is_due = webhook.state in (InboundState.RECEIVED, InboundState.PARKED, InboundState.FAILED)
-        return age(webhook.next_try_at) if is_due else SafeString("none")
+        return age(webhook.next_try_at) if webhook.state in OPEN_STATES else SafeString("none")
 
-    @column("Received", ordering="received_at")
+    @column("Received")
     def received_text(self, webhook: InboundWebhook) -> SafeString:
-        return age(webhook.received_at, is_open=webhook.state in UNFINISHED)
+        return age(webhook.received_at, is_open=webhook.state in UNFINISHED_STATES)
 
     @column("Lag")
     def lag_text(self, webhook: InboundWebhook) -> str:
@@ -233,15 +274,29 @@ class InboundWebhookAdmin(WebhookAdmin):
     # --- the page ---------------------------------------------------------------------------------------
 
     def page_context(self, request: HttpRequest, row: InboundWebhook) -> dict[str, Any]:
-        error = row.last_error if row.state in UNFINISHED else ""
-        return {**super().page_context(request, row), "badges": [self.status(row)], "trouble": error}
+        error = row.last_error if row.state in UNFINISHED_STATES else ""
+        return {
+            **super().page_context(request, row),
+            "badges": [self.status(row)],
+            "trouble": error,
+            "folded": event_page.list_texts(row),
+            "rivals": event_page.list_rivals(row),
+            "preview_url": self.url_of(row, "preview")
+            if row.payload and self.has_replay_permission(request)
+            else "",
+        }
 
     @column("What it did")
     def what_it_did(self, webhook: InboundWebhook) -> SafeString | str:
-        if "facts" not in webhook.outcome:
-            return "Nothing yet."
-        lines = ((describe_fact(fact),) for fact in webhook.outcome["facts"])
-        return format_html_join("", "<p>{}</p>", lines) or "It says nothing of a payment."
+        return event_page.tell_effect(webhook)
+
+    @column("The same payment")
+    def neighbours(self, webhook: InboundWebhook) -> SafeString | str:
+        return event_page.link_neighbours(webhook)
+
+    @column("Verified with")
+    def secret_text(self, webhook: InboundWebhook) -> str:
+        return event_page.tell_secret(webhook)
 
     @column("Replayed by")
     def replayer_text(self, webhook: InboundWebhook) -> str:
@@ -252,24 +307,6 @@ class InboundWebhookAdmin(WebhookAdmin):
         first = webhook.conflict_of
         return link("webhooks_inboundwebhook", first.pk, first.pk) if first else "–"
 
-    @column("Headers")
-    def headers_text(self, webhook: InboundWebhook) -> SafeString:
-        return show_json(webhook.headers)
-
-    @column("Payload")
-    def payload_text(self, webhook: InboundWebhook) -> SafeString:
-        return show_json(json.loads(bytes(webhook.payload)))
-
-
-OUTCOMES = {
-    "applied": "applied",
-    "noop": "changed nothing: it was known",
-    "conflict": "does not fit; the payment needs a review",
-    "unknown_payment": "the payment is not known here yet",
-}
-
-
-def describe_fact(fact: dict[str, str]) -> str:
-    """One line for people: `capture captured pi_1: applied`."""
-    outcome = OUTCOMES.get(fact["outcome"], fact["outcome"])
-    return f"{fact['kind']} {fact['status']} {fact['reference']}: {outcome}"
+    @column("Redacted")
+    def redacted_text(self, webhook: InboundWebhook) -> str:
+        return "yes" if webhook.payload and webhook.stored.is_redacted else "no"

@@ -23,27 +23,35 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("names", nargs="*", help="Of benchmarks, such as receipt; all of them without.")
+        parser.add_argument("--orders", type=int, help="Of scale's large database; a million without.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         python = VENV / "bin" / "python"
-        self._install(python)
+        install_locked(VENV, LOCK)
         database, redis = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
         with embedded.running(postgres=not database, redis=not redis) as servers:
             urls = {"DATABASE_URL": database or servers.database_url, "REDIS_URL": redis or servers.redis_url}
             command = [python, "benchmarks/run.py", *options["names"]]
+            if options["orders"]:
+                command += ["--orders", str(options["orders"])]
             done = subprocess.run(command, cwd=ROOT, env=os.environ | urls, check=False)
         sys.exit(done.returncode)
 
-    def _install(self, python: Path) -> None:
-        stamp = VENV / "lock.txt"
-        if stamp.exists() and stamp.read_bytes() == LOCK.read_bytes():
-            return
-        self.stdout.write("Installing requirements/bench.txt into .local/bench-venv (once) ...")
-        self.stdout.flush()
-        self._run(sys.executable, "-m", "venv", "--clear", str(VENV))
-        self._run(str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(LOCK))
-        stamp.write_bytes(LOCK.read_bytes())
 
-    def _run(self, *command: str) -> None:
+def install_locked(venv: Path, lock: Path) -> None:
+    """An environment with exactly what the lock names, made anew when the lock has changed.
+
+    Raises `CommandError` when that fails.
+    """
+    stamp = venv / "lock.txt"
+    if stamp.exists() and stamp.read_bytes() == lock.read_bytes():
+        return
+    print(f"Installing requirements/{lock.name} into .local/{venv.name} (once) ...", flush=True)
+    python = str(venv / "bin" / "python")
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(venv)],
+        [python, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)],
+    ):
         if subprocess.run(command, check=False).returncode:
             raise CommandError(f"`{' '.join(command)}` failed; no benchmark was run.")
+    stamp.write_bytes(lock.read_bytes())

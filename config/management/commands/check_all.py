@@ -28,6 +28,7 @@ def production_env() -> dict[str, str]:
         "DATABASE_URL": "postgresql://countinghouse@db.example/countinghouse",
         "REDIS_URL": "redis://redis.example:6379/0",
         "SITE_URL": "https://countinghouse.example",
+        "ONCALL_URL": "https://oncall.example/calls",
     }
 
 

@@ -18,12 +18,11 @@ from django.core.management import call_command, get_commands
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from config import demo_access, demo_receiver, embedded
+from config import demo_access, demo_receiver, demo_site, embedded
 from config.processes import Process, ProcessError, Supervisor, end_on_signals
 
 ROOT = Path(__file__).resolve().parents[3]
 LOG = embedded.LOCAL / "log"
-STATE = embedded.LOCAL / "demo.json"
 SANDBOX = embedded.LOCAL / "sandbox"
 SANDBOX_READY = embedded.LOCAL / "sandbox.json"
 READY_SECONDS = 120.0  # seconds on a free machine; a busy one needs longer
@@ -91,14 +90,14 @@ class Command(BaseCommand):
         with embedded.running(postgres=not database, redis=not redis) as servers:
             urls = {"DATABASE_URL": database or servers.database_url, "REDIS_URL": redis or servers.redis_url}
             os.environ.update(urls)  # for every child
-            STATE.unlink(missing_ok=True)  # of a demo that was killed
+            demo_site.STATE.unlink(missing_ok=True)  # of a demo that was killed
             self._prepare_database()
             supervisor = Supervisor(self._say)
             supervisor.watch(servers.processes)
             try:
                 self._run_site(supervisor, started, port=port, days=days)
             finally:
-                STATE.unlink(missing_ok=True)
+                demo_site.STATE.unlink(missing_ok=True)
                 self._say("Stopping ...")
                 supervisor.stop(started)
 
@@ -117,7 +116,7 @@ class Command(BaseCommand):
         sandbox = sandbox_process(sandbox_url, site_url=url, secret=secret)
         started.append(supervisor.start(sandbox))
         sandbox.wait_until(SANDBOX_READY.exists, READY_SECONDS)
-        env = site_env(url=url, sandbox_url=sandbox_url, secret=secret)
+        env = base_env() | demo_site.site_settings(url=url, sandbox_url=sandbox_url, secret=secret)
         web, *others = site_processes(env, port=port)
         self._say("Starting the site ...")
         started.append(supervisor.start(web))
@@ -130,7 +129,9 @@ class Command(BaseCommand):
             return answers_200(f"{url}/readyz")
 
         web.wait_until(ready, READY_SECONDS, every=0.25)
-        access = demo_access.grant(url=url, sandbox_url=sandbox_url, webhook_secret=secret, file=STATE)
+        access = demo_access.grant(
+            url=url, sandbox_url=sandbox_url, webhook_secret=secret, file=demo_site.STATE
+        )
         connections.close_all()
         self._welcome(access)
         history = self._start_history(started, env, sandbox_url=sandbox_url, days=days) if days else None
@@ -238,16 +239,6 @@ def manage(*arguments: str) -> list[str]:
 
 def base_env() -> dict[str, str]:
     return os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-
-
-def site_env(*, url: str, sandbox_url: str, secret: str) -> dict[str, str]:
-    """What makes a process of the site charge the sandbox."""
-    return base_env() | {
-        "SITE_URL": url,
-        "STRIPE_API_BASE": sandbox_url,
-        "STRIPE_API_KEY": "sk_test_sandbox",
-        "STRIPE_WEBHOOK_SECRET": secret,
-    }
 
 
 def fresh_log(name: str) -> Path:

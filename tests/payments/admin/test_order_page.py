@@ -273,7 +273,12 @@ class TestSagas:
         response = client.post(url, {"token": "t" * 20, "reason": "The carrier is back"}, follow=True)
         assert "taken up again" in told(response)
         diary = stuck.diary.get(kind="operator_retry")
-        assert diary.detail == {"actor": "user:on-call", "reason": "The carrier is back"}
+        assert diary.detail == {
+            "actor": "user:on-call",
+            "reason": "The carrier is back",
+            "before": "QUARANTINED",
+            "after": "RUNNING",
+        }
 
     def test_a_refusal_is_told_in_its_own_words(self, log_in: Login, stuck: SagaRun) -> None:
         """Not in those of the saga's last error, which the same page shows."""

@@ -77,7 +77,7 @@ def test_the_limit_holds_per_key_with_and_without_redis(
     settings.API_RATE_LIMIT = "3/hour"
     if redis_url is not None:
         settings.REDIS_URL = redis_url
-    throttling._limiters.cache_clear()
+    throttling._counters.cache_clear()
     assert [shop.get("events", x_forwarded_for=f"10.0.0.{n}").status_code for n in range(3)] == [200] * 3
     response = shop.get("events", x_forwarded_for="10.9.9.9")
     assert_problem(response, 429, "rate_limited")
@@ -88,13 +88,13 @@ def test_the_limit_holds_per_key_with_and_without_redis(
 @pytest.mark.django_db
 def test_redis_is_left_alone_after_it_failed(settings: Any) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
-    throttling._limiters.cache_clear()
-    assert throttling.count_call("somebody") is None
-    limiters = throttling._limiters()
-    resting_until = limiters.redis_rests_until
+    throttling._counters.cache_clear()
+    assert not throttling.count_call("somebody").is_exceeded
+    counters = throttling._counters()
+    resting_until = counters.redis_rests_until
     assert resting_until > 0
-    assert throttling.count_call("somebody") is None
-    assert limiters.redis_rests_until == resting_until
+    assert not throttling.count_call("somebody").is_exceeded
+    assert counters.redis_rests_until == resting_until
 
 
 def test_every_type_resolves_to_its_line_on_the_page() -> None:

@@ -62,6 +62,15 @@ def test_an_order_becomes_one_draft(shop: Storefront, placed: Any, make_order: M
     ]
 
 
+def test_the_tokens_of_other_gateways_are_kept_for_failover(
+    shop: Storefront, placed: Any, make_order: MakeOrder
+) -> None:
+    drafts = placed("paid", is_captured=True)
+    tokens = {"stripe": "pm_card_visa", "adyen/eu-1": "tok_eu=="}
+    assert shop.post("orders", make_order(payment_methods=tokens)).status_code == 201
+    assert drafts[0].payment_methods == tokens
+
+
 def test_a_paid_order_is_shown_whole(shop: Storefront, placed: Any, make_order: MakeOrder) -> None:
     placed("paid", is_captured=True)
     response = shop.post("orders", make_order())
@@ -315,6 +324,7 @@ def order(shop: Storefront) -> Order:
     [
         ("confirm", {}, {"payment_method": ""}),
         ("confirm", {"payment_method": "pm_card_visa"}, {"payment_method": "pm_card_visa"}),
+        ("confirm", {"redirect_result": "X6Xt!a%3D"}, {"redirect_result": "X6Xt!a%3D"}),
         ("capture", {}, {"amount": None}),
         ("capture", {"amount": 500}, {"amount": 500}),
         ("cancel", {}, {"reason": "requested_by_customer"}),

@@ -12,7 +12,8 @@ from redis import Redis
 
 from payments.sandbox import Sandbox, start
 
-pytest.register_assert_rewrite("tests.payments.gateways.contract")
+for part in ("contract", "contract_shop", "contract_disputes"):
+    pytest.register_assert_rewrite(f"tests.payments.gateways.{part}")
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +44,6 @@ def name() -> Iterator[str]:
     name = f"stripe/{uuid4()}"
     yield name
     forget(f"gateway-breaker:{name}*", f"LIMITS*{name}*")
-    if settings.REDIS_URL:
-        Redis.from_url(settings.REDIS_URL).srem("gateway-breaker:names", name, f"{name}-other")
 
 
 def forget(*patterns: str) -> None:

@@ -78,7 +78,9 @@ class ScriptedGateway:
     def read_event(self, payload: Mapping[str, Any]) -> Sequence[GatewayFact]:
         return []
 
-    def list_events(self, *, since: datetime, types: Sequence[str] = ()) -> Iterable[Mapping[str, Any]]:
+    def list_events(
+        self, *, since: datetime, until: datetime | None = None, types: Sequence[str] = ()
+    ) -> Iterable[Mapping[str, Any]]:
         result: Iterable[Mapping[str, Any]] = self._next(types)
         return result
 

@@ -29,6 +29,7 @@ from payments.gateways.breaker import (
     COOL_DOWN_SECONDS,
     MIN_CALLS,
     PROBE_SECONDS,
+    QUESTION_SECONDS,
     WINDOW_SECONDS,
     BreakerStore,
     CircuitBreaker,
@@ -36,6 +37,7 @@ from payments.gateways.breaker import (
     RedisHealth,
     RedisStore,
     SharedStore,
+    takes_payments,
 )
 from tests.payments.gateways.fakes import FakeClock
 
@@ -135,7 +137,7 @@ def test_old_failures_are_forgotten(breaker: CircuitBreaker, clock: FakeClock) -
 def test_it_stays_open_for_its_cool_down(breaker: CircuitBreaker, clock: FakeClock) -> None:
     trip(breaker)
     clock.advance(COOL_DOWN_SECONDS - 1)
-    for operation in ("authorize", "capture", "fetch"):
+    for operation in ("authorize", "capture", "list_events"):
         with pytest.raises(GatewayUnavailableError):
             call(breaker, operation=operation)
 
@@ -222,45 +224,88 @@ def test_a_late_failure_does_not_prolong_the_pause(breaker: CircuitBreaker, cloc
     assert breaker.state().state == "half_open"
 
 
-# --- by hand ------------------------------------------------------------------------------------------------
+# --- questions ----------------------------------------------------------------------------------------------
 
 
-def test_the_kill_switch_stops_new_authorizations_alone(breaker: CircuitBreaker) -> None:
-    breaker.open("user:ann")
-    with pytest.raises(GatewayUnavailableError, match="user:ann"):
-        call(breaker)
-    for operation in ("capture", "void", "refund", "fetch", "list_events"):
-        call(breaker, operation=operation)
-    state = breaker.state()
-    assert (state.state, state.by) == ("open", "user:ann")
+def test_questions_pass_an_open_breaker_one_at_a_time(breaker: CircuitBreaker) -> None:
+    trip(breaker)
+    call(breaker, operation="fetch")
+    for operation in ("fetch", "fetch_dispute"):
+        with pytest.raises(GatewayUnavailableError):
+            call(breaker, operation=operation)
 
 
-def test_the_kill_switch_outlasts_time_trips_and_recoveries(
-    breaker: CircuitBreaker, clock: FakeClock
+def test_the_budget_of_questions_fills_up_again(clock: FakeClock) -> None:
+    store = MemoryStore()
+    assert store.claim_question("stripe/main", clock())
+    assert not store.claim_question("stripe/main", clock())
+    clock.advance(QUESTION_SECONDS)
+    assert store.claim_question("stripe/main", clock())
+
+
+def test_redis_forgets_a_question_by_its_own_clock(redis_prefix: str) -> None:
+    client = connect()
+    RedisStore(client, prefix=redis_prefix).claim_question("stripe/main", 0.0)
+    (key,) = client.scan_iter(f"{redis_prefix}*question", count=1000)
+    assert 0 < client.ttl(key) <= QUESTION_SECONDS
+
+
+@pytest.mark.parametrize("error", [None, GatewayTimeoutError()])
+def test_a_question_neither_closes_the_breaker_nor_prolongs_the_pause(
+    breaker: CircuitBreaker, clock: FakeClock, error: Exception | None
 ) -> None:
-    breaker.open("user:ann")
-    for _ in range(MIN_CALLS):
-        call(breaker, NetworkError(), operation="fetch")
+    trip(breaker)
+    before = breaker.state()
+    clock.advance(1)
+    call(breaker, error, operation="fetch")
+    assert breaker.state() == before
+
+
+def test_a_question_passes_beside_a_probe(breaker: CircuitBreaker, clock: FakeClock) -> None:
+    trip(breaker)
     clock.advance(COOL_DOWN_SECONDS)
-    call(breaker, operation="fetch")  # the probe
-    clock.advance(24 * 60 * 60)
-    with pytest.raises(GatewayUnavailableError, match="switched off"):
-        call(breaker)
-    breaker.close("user:bob")
-    call(breaker)
+
+    def proceed() -> None:
+        call(breaker, operation="fetch")
+        with pytest.raises(GatewayUnavailableError):
+            call(breaker, operation="fetch")
+
+    breaker.guard("authorize", proceed)
+
+
+# --- for routing --------------------------------------------------------------------------------------------
+
+
+def test_a_new_payment_passes_when_closed_or_when_a_probe_is_wanted(
+    breaker: CircuitBreaker, store: BreakerStore, clock: FakeClock
+) -> None:
+    def is_open_for_payments() -> bool:
+        return takes_payments("stripe/main", store=store, clock=clock)
+
+    assert is_open_for_payments()
+    trip(breaker)
+    assert not is_open_for_payments()
+    clock.advance(COOL_DOWN_SECONDS)
+    assert is_open_for_payments()  # or nobody would ever probe
+    assert not breaker.guard("authorize", is_open_for_payments)
+    assert is_open_for_payments()
+
+
+# --- by hand ------------------------------------------------------------------------------------------------
 
 
 def test_a_tripped_breaker_can_be_closed_at_once(breaker: CircuitBreaker) -> None:
     trip(breaker)
-    breaker.close("user:ann")
+    breaker.reset("user:ann")
     call(breaker)
     assert breaker.state().calls == 1
 
 
 def test_accounts_have_breakers_of_their_own(store: BreakerStore, breaker: CircuitBreaker) -> None:
     trip(breaker)
-    call(CircuitBreaker("stripe/other", store=store, clock=FakeClock()))
-    assert store.names() >= {"stripe/main", "stripe/other"}
+    other = CircuitBreaker("stripe/other", store=store, clock=FakeClock())
+    call(other)
+    assert other.state().state == "closed"
 
 
 # --- between processes --------------------------------------------------------------------------------------
@@ -286,7 +331,20 @@ for _ in range(module.MIN_CALLS - 1):
         breaker.guard("authorize", fail)
     except NetworkError:
         pass
+breaker.guard("fetch", lambda: None)
 """
+
+ASK_ELSEWHERE = (
+    FAIL_ELSEWHERE.split("def fail()")[0]
+    + """
+from payments.errors import GatewayUnavailableError
+
+try:
+    breaker.guard("fetch", lambda: print("asked"))
+except GatewayUnavailableError:
+    print("refused")
+"""
+)
 
 
 def test_processes_count_together_and_open_for_each_other(redis_prefix: str) -> None:
@@ -309,6 +367,21 @@ def test_processes_count_together_and_open_for_each_other(redis_prefix: str) -> 
     assert (state.state, state.calls, state.failures) == ("open", MIN_CALLS, MIN_CALLS - 1)
     with pytest.raises(GatewayUnavailableError):
         call(here)
+    with pytest.raises(GatewayUnavailableError):
+        call(here, operation="fetch")  # the other process has just asked
+
+
+def test_of_many_processes_one_asks_a_question(redis_prefix: str) -> None:
+    trip(CircuitBreaker("stripe/main", store=RedisStore(connect(), prefix=redis_prefix)))
+    arguments = [str(breaker_module.__file__), settings.REDIS_URL, redis_prefix]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASK_ELSEWHERE, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    said = [process.communicate(timeout=30)[0].strip() for process in processes]
+    assert sorted(said) == ["asked", "refused", "refused", "refused"]
 
 
 # --- without Redis ------------------------------------------------------------------------------------------
@@ -367,19 +440,6 @@ def test_a_missing_redis_is_not_asked_by_every_call(
     uptime.advance(RedisHealth.AVOID_SECONDS)
     call(lonely)
     assert flaky.asked > asked
-
-
-def test_a_known_kill_switch_survives_the_loss_of_redis(lonely: CircuitBreaker, flaky: FlakyRedis) -> None:
-    lonely.open("user:ann")
-    flaky.is_plugged = False
-    with pytest.raises(GatewayUnavailableError, match="switched off"):
-        call(lonely)
-
-
-def test_a_kill_switch_that_nobody_else_sees_is_an_error(lonely: CircuitBreaker, flaky: FlakyRedis) -> None:
-    flaky.is_plugged = False
-    with pytest.raises(RedisError):
-        lonely.open("user:ann")
 
 
 def test_a_redis_that_is_not_there_costs_no_call() -> None:

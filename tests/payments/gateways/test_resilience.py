@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +18,6 @@ from prometheus_client import REGISTRY
 from pytest_django import Settings
 
 from payments.errors import (
-    ConflictError,
     GatewayTimeoutError,
     GatewayUnavailableError,
     InvalidRequestError,
@@ -24,13 +28,7 @@ from payments.errors import (
 from payments.gateways import resilience
 from payments.gateways.base import ChargeRequest, ChargeResult, ChargeStatus, FetchRequest
 from payments.gateways.breaker import MIN_CALLS
-from payments.gateways.resilience import (
-    ATTEMPTS,
-    breaker_states,
-    close_breaker,
-    open_breaker,
-    wrap_gateway,
-)
+from payments.gateways.resilience import ATTEMPTS, wrap_gateway
 from payments.gateways.stripe import StripeGateway
 from payments.kinds import OperationKind
 from payments.sandbox import Sandbox
@@ -39,6 +37,7 @@ from tests.payments.gateways.fakes import AUTHORIZED, CAPTURE, CHARGE, DECLINED,
 from tests.payments.gateways.test_stripe_contract import SandboxWorld
 
 pytestmark = pytest.mark.usefixtures("_no_backoff")
+ROOT = Path(__file__).resolve().parents[3]
 SHARED = (
     resilience.breaker_store,
     resilience.redis_health,
@@ -157,32 +156,13 @@ def test_retries_count_as_one_call(name: str) -> None:
     wrapped = wrap_gateway(ScriptedGateway(NetworkError()), name=name)
     with pytest.raises(NetworkError):
         wrapped.authorize(CHARGE)
-    (state,) = [state for state in breaker_states() if state.name == name]
-    assert (state.calls, state.failures) == (1, 1)
-
-
-def test_an_operator_switches_an_account_off_and_on(name: str) -> None:
-    gateway = ScriptedGateway(AUTHORIZED)
-    wrapped = wrap_gateway(gateway, name=name)
-    open_breaker(name, "user:ann")
-    with pytest.raises(GatewayUnavailableError):
-        wrapped.authorize(CHARGE)
-    assert gateway.requests == []
-    wrapped.capture(CAPTURE)
-    (state,) = [state for state in breaker_states() if state.name == name]
-    assert (state.state, state.by) == ("open", "user:ann")
-    close_breaker(name, "user:ann")
-    assert wrapped.authorize(CHARGE) is AUTHORIZED
+    tally = resilience.breaker_store().tally(name, time.time())
+    assert (tally.calls, tally.failures) == (1, 1)
 
 
 @pytest.mark.usefixtures("dead_redis")
-def test_without_redis_calls_go_on_and_a_kill_switch_says_that_it_is_local(name: str) -> None:
-    wrapped = wrap_gateway(ScriptedGateway(AUTHORIZED), name=name)
-    assert wrapped.authorize(CHARGE) is AUTHORIZED
-    with pytest.raises(ConflictError, match="this process alone"):
-        open_breaker(name, "user:ann")
-    with pytest.raises(GatewayUnavailableError):
-        wrapped.authorize(CHARGE)
+def test_without_redis_calls_go_on(name: str) -> None:
+    assert wrap_gateway(ScriptedGateway(AUTHORIZED), name=name).authorize(CHARGE) is AUTHORIZED
 
 
 # --- rate limit ---------------------------------------------------------------------------------------------
@@ -210,6 +190,65 @@ def test_an_account_is_not_asked_more_often_than_it_allows(name: str, settings: 
 def test_the_limit_holds_in_each_process_without_redis(name: str, settings: Settings) -> None:
     settings.GATEWAY_RATE_LIMIT = "2/hour"
     exhaust(name)
+
+
+def test_an_account_may_have_a_limit_of_its_own(name: str, settings: Settings) -> None:
+    settings.GATEWAY_RATE_LIMIT = "1/hour"
+    wrapped = wrap_gateway(ScriptedGateway(AUTHORIZED), name=name, limit="2/hour")
+    wrapped.authorize(CHARGE)
+    wrapped.authorize(CHARGE)
+    with pytest.raises(RateLimitedError, match="2 per 1 hour"):
+        wrapped.authorize(CHARGE)
+
+
+def test_a_limit_that_cannot_be_read_stops_nothing_and_is_logged(name: str, settings: Settings) -> None:
+    settings.GATEWAY_RATE_LIMIT = "1/hour"
+    wrapped = wrap_gateway(ScriptedGateway(AUTHORIZED), name=name, limit="plenty")
+    with structlog.testing.capture_logs() as logs:
+        assert wrapped.authorize(CHARGE) is AUTHORIZED
+    assert "gateway_rate_limit_unreadable" in [line["event"] for line in logs]
+    with pytest.raises(RateLimitedError):
+        wrapped.authorize(CHARGE)
+
+
+CHARGE_ELSEWHERE = """
+import sys
+
+import django
+
+django.setup()
+from payments.errors import RateLimitedError
+from payments.gateways.resilience import wrap_gateway
+from tests.payments.gateways.fakes import AUTHORIZED, CHARGE, ScriptedGateway
+
+gateway = ScriptedGateway(AUTHORIZED)
+wrapped = wrap_gateway(gateway, name=sys.argv[1], limit="3/hour")
+for _ in range(3):
+    try:
+        wrapped.authorize(CHARGE)
+    except RateLimitedError:
+        pass
+print(len(gateway.requests))
+"""
+
+
+def test_processes_share_one_limit(name: str, settings: Settings) -> None:
+    if not settings.REDIS_URL:
+        pytest.skip("there is no Redis on this platform")
+    here = wrap_gateway(ScriptedGateway(AUTHORIZED), name=name, limit="3/hour")
+    here.authorize(CHARGE)
+    there = subprocess.run(
+        [sys.executable, "-c", CHARGE_ELSEWHERE, name],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert there.stdout.split()[-1] == "2"
+    with pytest.raises(RateLimitedError):
+        here.authorize(CHARGE)
 
 
 # --- what is written down -----------------------------------------------------------------------------------
@@ -250,11 +289,22 @@ def test_every_call_is_measured_by_its_outcome(name: str, outcome: Any, label: s
 
 
 def test_a_refusal_of_the_breaker_is_measured_too(name: str) -> None:
-    open_breaker(name, "user:ann")
+    resilience.breaker_store().trip(name, time.time())
     with pytest.raises(GatewayUnavailableError):
         wrap_gateway(ScriptedGateway(AUTHORIZED), name=name).authorize(CHARGE)
     labels = {"gateway": name, "op": "authorize", "outcome": "gateway_unavailable"}
     assert REGISTRY.get_sample_value("payments_gateway_seconds_count", labels) == 1
+    refused = {"gateway": name, "op": "authorize", "reason": "failing"}
+    assert REGISTRY.get_sample_value("payments_gateway_refusals_total", refused) == 1
+
+
+def test_each_wait_for_the_limit_is_counted(name: str) -> None:
+    wrapped = wrap_gateway(ScriptedGateway(AUTHORIZED), name=name, limit="1/hour")
+    wrapped.authorize(CHARGE)
+    with pytest.raises(RateLimitedError):
+        wrapped.authorize(CHARGE)
+    labels = {"gateway": name, "op": "authorize"}
+    assert REGISTRY.get_sample_value("payments_gateway_rate_limit_waits_total", labels) == ATTEMPTS
 
 
 def test_an_absent_operation_has_an_outcome_of_its_own(name: str) -> None:
@@ -265,5 +315,5 @@ def test_an_absent_operation_has_an_outcome_of_its_own(name: str) -> None:
 
 
 def test_reading_an_event_needs_no_network_and_no_breaker(name: str) -> None:
-    open_breaker(name, "user:ann")
+    resilience.breaker_store().trip(name, time.time())
     assert wrap_gateway(ScriptedGateway(AUTHORIZED), name=name).read_event({}) == []

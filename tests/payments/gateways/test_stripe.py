@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,18 +24,27 @@ from payments.errors import (
     PaymentError,
     RateLimitedError,
 )
-from payments.gateways import stripe_wire as wire
 from payments.gateways.base import (
     CaptureRequest,
     ChargeRequest,
     ChargeResult,
     ChargeStatus,
+    DisputeFact,
+    EvidenceFile,
+    EvidenceRequest,
     FetchRequest,
     RefundRequest,
     RefundStatus,
+    SavedToken,
+    VoidRequest,
 )
-from payments.gateways.stripe import REPORT_COLUMNS, StripeGateway, build_charge, build_metadata
-from payments.kinds import OperationKind
+from payments.gateways.stripe import StripeGateway, cards, declines, results, wire
+from payments.gateways.stripe.events import read_facts
+from payments.gateways.stripe.evidence import build_texts
+from payments.gateways.stripe.reports import REPORT_COLUMNS
+from payments.gateways.stripe.requests import MAX_CAPTURES, build_charge, build_metadata
+from payments.ids import new_id
+from payments.kinds import EVIDENCE_KINDS, DisputeStage, DisputeState, OperationKind
 from payments.money import Money
 
 KEY = "sk_test_4eC39HqLyjWDarjtT1zdp7dc"
@@ -233,9 +243,45 @@ def test_a_search_that_lags_is_helped_by_the_list_of_the_time() -> None:
     assert other is None
 
 
-def test_a_second_capture_of_one_hold_is_refused_before_it_is_sent() -> None:
-    with pytest.raises(InvalidRequestError, match="nothing was sent"):
-        gateway("http://127.0.0.1:1").capture(CaptureRequest("k", "op", "pi_1", Money(1, "EUR"), final=False))
+def multicapture(status: str) -> dict[str, Any]:
+    card = {"multicapture": {"status": status}} if status else {}
+    return {"id": "ch_1", "payment_method_details": {"card": card}, "created": 1_760_000_000}
+
+
+@pytest.mark.parametrize(
+    ("intent", "match"),
+    [
+        (INTENT, "once only"),
+        ({**INTENT, "latest_charge": multicapture("unavailable")}, "once only"),
+        ({**INTENT, "latest_charge": multicapture("")}, "once only"),
+        (
+            {
+                **INTENT,
+                "latest_charge": multicapture("available"),
+                "metadata": {f"captured_op_{number}": "1" for number in range(MAX_CAPTURES - 1)},
+            },
+            "final one",
+        ),
+    ],
+)
+def test_a_capture_in_parts_that_stripe_does_not_offer_is_refused_before_it_is_sent(
+    intent: dict[str, Any], match: str
+) -> None:
+    sent = []
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        sent.append(handler.command)
+        answer(200, intent)(handler)
+
+    with serving(script) as url, pytest.raises(InvalidRequestError, match=f"{match}.*nothing was sent"):
+        gateway(url).capture(CaptureRequest("k", "op", "pi_1", Money(1, "EUR"), final=False))
+    assert sent == ["GET"]
+
+
+def test_a_release_without_a_reference_is_refused_before_it_is_sent() -> None:
+    lost = VoidRequest("k", "op", "", Money(1, "EUR"), authorization_id="op_1")
+    with pytest.raises(InvalidRequestError, match=r"op_1.*nothing was sent"):
+        gateway("http://127.0.0.1:1").void(lost)
 
 
 def test_a_refund_that_is_declined_raises() -> None:
@@ -386,11 +432,11 @@ def test_a_fraction_that_the_wire_cannot_say_is_refused() -> None:
     ],
 )
 def test_address_checks_are_combined(line: str | None, postal: str | None, expected: str) -> None:
-    assert wire.combine_checks(line, postal) == expected
+    assert cards.combine_checks(line, postal) == expected
 
 
 def test_an_unknown_decline_code_is_kept_beside_a_plain_one() -> None:
-    decline = wire.read_decline({"decline_code": "brand_new", "message": "No."})
+    decline = declines.read_decline({"decline_code": "brand_new", "message": "No."})
     assert (decline.code, decline.gateway_code, decline.advice) == (
         "card_declined",
         "brand_new",
@@ -399,14 +445,14 @@ def test_an_unknown_decline_code_is_kept_beside_a_plain_one() -> None:
 
 
 def test_every_decline_has_a_code_and_an_advice() -> None:
-    assert all(code and advice for code, advice in wire.DECLINES.values())
+    assert all(code and advice for code, advice in declines.DECLINES.values())
 
 
 def test_a_hold_without_a_stated_end_lasts_seven_days() -> None:
     charge = {"created": 1_760_000_000, "payment_method_details": {"card": {}}}
-    assert wire.read_expiry(charge) == datetime.fromtimestamp(1_760_000_000, UTC) + timedelta(days=7)
+    assert results.read_expiry(charge) == datetime.fromtimestamp(1_760_000_000, UTC) + timedelta(days=7)
     charge["payment_method_details"] = {"card": {"capture_before": 1_760_000_500}}
-    assert wire.read_expiry(charge) == datetime.fromtimestamp(1_760_000_500, UTC)
+    assert results.read_expiry(charge) == datetime.fromtimestamp(1_760_000_500, UTC)
 
 
 def test_what_is_kept_of_an_answer_has_no_secret_and_no_card_number() -> None:
@@ -431,7 +477,7 @@ def test_what_is_kept_of_an_answer_says_how_the_checks_went() -> None:
 
 
 def test_a_processing_intent_is_pending() -> None:
-    result = wire.read_authorization({**INTENT, "status": "processing"})
+    result = results.read_authorization({**INTENT, "status": "processing"})
     assert result is not None
     assert result.status is ChargeStatus.PENDING
 
@@ -443,9 +489,7 @@ def event(kind: str, subject: dict[str, Any]) -> dict[str, Any]:
     return {"id": "evt_1", "type": kind, "created": 1_760_000_000, "data": {"object": subject}}
 
 
-@pytest.mark.parametrize(
-    "kind", ["payment_intent.created", "customer.created", "charge.dispute.created", "x"]
-)
+@pytest.mark.parametrize("kind", ["payment_intent.created", "customer.created", "charge.updated", "x"])
 def test_other_events_hold_no_facts(kind: str) -> None:
     assert gateway("http://127.0.0.1:1").read_event(event(kind, INTENT)) == []
 
@@ -457,7 +501,7 @@ def test_a_cut_event_is_an_error_and_not_a_silence() -> None:
 
 def test_a_charge_captured_elsewhere_is_a_fact_without_an_operation() -> None:
     charge = {"id": "ch_1", "payment_intent": "pi_1", "amount_captured": 700, "currency": "eur"}
-    (fact,) = wire.read_facts(event("charge.captured", {**charge, "metadata": INTENT["metadata"]}))
+    (fact,) = read_facts(event("charge.captured", {**charge, "metadata": INTENT["metadata"]}))
     assert (fact.kind, fact.operation_id, fact.payment_id) == (OperationKind.CAPTURE, "", "pay_1")
     assert fact.result.amount == Money(700, "EUR")
     assert fact.reference == "pi_1"
@@ -466,7 +510,7 @@ def test_a_charge_captured_elsewhere_is_a_fact_without_an_operation() -> None:
 def test_a_bounced_refund_is_a_failed_one_with_its_reason() -> None:
     refund = {"id": "re_1", "payment_intent": "pi_1", "amount": 5, "currency": "eur", "status": "failed"}
     refund |= {"failure_reason": "lost_or_stolen_card", "metadata": {"operation_id": "op_9"}}
-    (fact,) = wire.read_facts(event("refund.failed", refund))
+    (fact,) = read_facts(event("refund.failed", refund))
     assert fact.operation_id == "op_9"
     assert fact.result.status is RefundStatus.FAILED
     assert fact.result.failure is not None
@@ -475,6 +519,222 @@ def test_a_bounced_refund_is_a_failed_one_with_its_reason() -> None:
 
 def test_refunds_listed_in_a_charge_are_facts() -> None:
     refund = {"id": "re_1", "payment_intent": "pi_1", "amount": 5, "currency": "eur", "status": "succeeded"}
-    facts = wire.read_facts(event("charge.refunded", {"id": "ch_1", "refunds": {"data": [refund]}}))
+    facts = read_facts(event("charge.refunded", {"id": "ch_1", "refunds": {"data": [refund]}}))
     assert [fact.result.reference for fact in facts] == ["re_1"]
-    assert wire.read_facts(event("charge.refunded", {"id": "ch_1"})) == []
+    assert read_facts(event("charge.refunded", {"id": "ch_1"})) == []
+
+
+# --- several captures ---------------------------------------------------------------------------------------
+
+
+def captured(received: int, status: str = "requires_capture", **metadata: str) -> dict[str, Any]:
+    left = 1999 - received if status == "requires_capture" else 0
+    named = {**INTENT["metadata"], **{f"captured_{name}": value for name, value in metadata.items()}}
+    return {
+        **INTENT,
+        "status": status,
+        "amount_received": received,
+        "amount_capturable": left,
+        "metadata": named,
+        "latest_charge": "ch_1",
+    }
+
+
+def amounts(facts: Any) -> list[tuple[str, str, int]]:
+    return [(fact.kind.value, fact.operation_id, fact.result.amount.minor) for fact in facts]
+
+
+def test_the_amount_of_a_capture_is_what_stripe_counts_and_not_our_number_echoed() -> None:
+    intent = captured(1201, op_a="500", op_b="700")
+    result = results.read_capture(intent, "op_b")
+    assert result is not None
+    assert (result.amount, result.total_captured) == (Money(701, "EUR"), Money(1201, "EUR"))
+
+
+def test_a_part_that_somebody_else_captured_is_a_fact_of_its_own() -> None:
+    facts = read_facts(event("payment_intent.amount_capturable_updated", captured(900, op_a="500")))
+    assert amounts(facts) == [("capture", "op_a", 500), ("capture", "", 400)]
+
+
+def test_a_hold_of_which_others_took_a_part_is_still_a_hold() -> None:
+    facts = read_facts(event("payment_intent.amount_capturable_updated", captured(400)))
+    assert amounts(facts) == [("authorize", "op_1", 1999), ("capture", "", 400)]
+
+
+def test_a_rest_that_ran_out_is_released_and_one_that_a_final_capture_left_is_part_of_it() -> None:
+    expired = read_facts(event("payment_intent.succeeded", captured(500, "succeeded", op_a="500")))
+    assert amounts(expired) == [("capture", "op_a", 500), ("void", "", 1499)]
+    final = read_facts(event("payment_intent.succeeded", captured(500, "succeeded", op_a="500 final")))
+    assert amounts(final) == [("capture", "op_a", 500)]
+
+
+def test_a_capture_named_the_older_way_is_still_read() -> None:
+    intent = {**captured(1999, "succeeded"), "metadata": {"capture_operation_id": "op_old"}}
+    assert amounts(read_facts(event("payment_intent.succeeded", intent))) == [("capture", "op_old", 1999)]
+
+
+def test_the_sum_of_several_captures_is_no_capture() -> None:
+    charge = {"id": "ch_1", "payment_intent": "pi_1", "amount_captured": 700, "currency": "eur"}
+    assert read_facts(event("charge.captured", {**charge, **multicapture("available")})) == []
+
+
+def test_metadata_keeps_room_for_every_capture() -> None:
+    extra = {f"k{number}": "v" for number in range(80)}
+    charge = build_charge(dataclasses.replace(REQUEST, several_captures=True, metadata=extra))
+    assert len(charge["metadata"]) + MAX_CAPTURES + 1 <= 50
+    assert len("captured_" + new_id("op")) <= 40
+
+
+# --- disputes -----------------------------------------------------------------------------------------------
+
+DISPUTE: dict[str, Any] = {
+    "id": "du_1",
+    "amount": 1999,
+    "currency": "eur",
+    "charge": "ch_1",
+    "payment_intent": "pi_1",
+    "reason": "product_not_received",
+    "status": "needs_response",
+    "evidence_details": {"due_by": 1_760_500_000, "submission_count": 0},
+    "balance_transactions": [{"amount": -1999, "fee": 1500, "currency": "eur"}],
+    "payment_method_details": {"card": {"network_reason_code": "13.1"}},
+}
+
+
+def read_one(kind: str = "created", **changes: Any) -> DisputeFact:
+    (fact,) = read_facts(event(f"charge.dispute.{kind}", {**DISPUTE, **changes}))
+    assert isinstance(fact, DisputeFact)
+    return fact
+
+
+def test_a_dispute_says_why_what_it_costs_and_until_when() -> None:
+    fact = read_one()
+    assert (fact.reason, fact.network_code) == ("not_received", "13.1")
+    assert (fact.fee, fact.is_withdrawn) == (Money(1500, "EUR"), True)
+    assert fact.due_by == datetime.fromtimestamp(1_760_500_000, UTC)
+    assert fact.payment_reference == "pi_1"
+
+
+@pytest.mark.parametrize(
+    ("status", "stage", "state"),
+    [
+        ("warning_needs_response", DisputeStage.INQUIRY, DisputeState.NEEDS_RESPONSE),
+        ("warning_under_review", DisputeStage.INQUIRY, DisputeState.UNDER_REVIEW),
+        ("warning_closed", DisputeStage.INQUIRY, DisputeState.WON),
+        ("under_review", DisputeStage.CHARGEBACK, DisputeState.UNDER_REVIEW),
+        ("appeal_needs_response", DisputeStage.PRE_ARBITRATION, DisputeState.NEEDS_RESPONSE),
+        ("prevented", DisputeStage.CHARGEBACK, DisputeState.WON),
+    ],
+)
+def test_every_status_of_stripes_has_a_stage_and_a_state(
+    status: str, stage: DisputeStage, state: DisputeState
+) -> None:
+    fact = read_one(status=status)
+    assert (fact.stage, fact.state) == (stage, state)
+
+
+@pytest.mark.parametrize(
+    ("count", "due_by", "metadata", "state"),
+    [
+        (1, 1_759_000_000, {}, DisputeState.LOST),
+        (0, 1_759_000_000, {}, DisputeState.EXPIRED),
+        (0, 1_761_000_000, {}, DisputeState.LOST),
+        (0, 1_761_000_000, {"accepted_by_us": "true"}, DisputeState.ACCEPTED),
+        (1, 1_761_000_000, {"accepted_by_us": "true"}, DisputeState.LOST),
+        (0, None, {}, DisputeState.LOST),
+    ],
+)
+def test_a_lost_dispute_was_judged_given_up_or_forgotten(
+    count: int, due_by: int | None, metadata: dict[str, str], state: DisputeState
+) -> None:
+    details = {"due_by": due_by, "submission_count": count}
+    assert read_one("closed", status="lost", evidence_details=details, metadata=metadata).state is state
+
+
+def test_money_that_came_back_is_not_withdrawn_and_an_event_without_balance_does_not_say() -> None:
+    back = {"amount": 1999, "fee": 0, "currency": "eur"}
+    won = read_one("closed", status="won", balance_transactions=[*DISPUTE["balance_transactions"], back])
+    assert (won.fee, won.is_withdrawn) == (Money(1500, "EUR"), False)
+    silent = read_one(balance_transactions=None)
+    assert (silent.fee, silent.is_withdrawn) == (None, None)
+
+
+def test_a_dispute_with_an_unknown_status_is_an_error_and_not_a_silence() -> None:
+    with pytest.raises(InvalidRequestError, match="evt_1"):
+        gateway("http://127.0.0.1:1").read_event(
+            event("charge.dispute.updated", {**DISPUTE, "status": "new"})
+        )
+
+
+def evidence(texts: dict[str, str] | None = None, files: Sequence[str] = ()) -> EvidenceRequest:
+    file = EvidenceFile("proof.pdf", "application/pdf", b"%PDF")
+    return EvidenceRequest("k", "du_1", texts or {}, dict.fromkeys(files, file))
+
+
+def test_a_text_that_stripe_has_no_field_for_is_named_among_the_rest() -> None:
+    fields = build_texts(evidence({"receipt": "No. 12", "uncategorized": "Regular customer"}))
+    assert fields == {"uncategorized_text": "Receipt: No. 12\n\nRegular customer"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        evidence({"product_description": "x" * 20_001}),
+        evidence(dict.fromkeys(EVIDENCE_KINDS, "x" * 20000)),
+        evidence({"horoscope": "good"}),
+        evidence(files=["access_activity_log", "uncategorized"]),
+    ],
+    ids=["long", "long_together", "unknown", "two_for_one_field"],
+)
+def test_evidence_that_stripe_would_not_take_is_refused_before_it_is_sent(request_: EvidenceRequest) -> None:
+    with pytest.raises(InvalidRequestError, match=r"du_1.*nothing was sent"):
+        gateway("http://127.0.0.1:1").submit_evidence(request_)
+
+
+def test_a_file_that_did_not_arrive_leaves_the_dispute_unanswered() -> None:
+    asked = []
+
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+        error(500)(handler)
+
+    with serving(script) as url, pytest.raises(GatewayTimeoutError):
+        gateway(url).submit_evidence(evidence(files=["receipt"]))
+    assert asked == ["/v1/files"]
+
+
+# --- saved tokens -------------------------------------------------------------------------------------------
+
+
+def test_a_merchant_initiated_charge_asks_nobody() -> None:
+    request = dataclasses.replace(
+        REQUEST, is_merchant_initiated=True, request_three_d_secure=True, return_url="https://shop.example/"
+    )
+    params = build_charge(request, customer="cus_1")
+    assert (params["off_session"], params["customer"]) == (True, "cus_1")
+    assert "return_url" not in params
+    assert "payment_method_options" not in params
+
+
+def test_a_token_is_kept_only_by_an_intent_that_was_to_keep_it() -> None:
+    kept = {**INTENT, "payment_method": "pm_1", "customer": "cus_1", "setup_future_usage": "off_session"}
+    result = results.read_authorization(kept)
+    assert result is not None
+    assert result.saved == SavedToken("pm_1", "cus_1")
+    for change in ({"setup_future_usage": None}, {"customer": None}, {"status": "requires_action"}):
+        other = results.read_authorization({**kept, **change})
+        assert other is not None
+        assert other.saved is None
+
+
+def test_a_token_that_is_still_attached_is_not_forgotten_by_a_refusal() -> None:
+    def script(handler: BaseHTTPRequestHandler) -> None:
+        if handler.command == "GET":
+            answer(200, {"id": "pm_1", "object": "payment_method", "customer": "cus_1"})(handler)
+        else:
+            error(400)(handler)
+
+    with serving(script) as url, pytest.raises(InvalidRequestError):
+        gateway(url).forget_payment_method(SavedToken("pm_1", "cus_1"))
+    with serving(error(404, code="resource_missing")) as url:
+        gateway(url).forget_payment_method(SavedToken("pm_1", "cus_1"))

@@ -79,6 +79,9 @@ class Act:
     def call(self, context: Context) -> Any:
         return self.world.do(self.name)
 
+    def may_call_again(self, context: Context) -> bool:
+        return True
+
     def ask(self, context: Context) -> Any:
         self.world.heard.append(f"ask {self.name}")
         return self.world.knows.get(self.name)

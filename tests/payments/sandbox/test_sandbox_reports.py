@@ -174,3 +174,11 @@ def test_a_fee_of_its_own_is_a_row_without_a_payment(shop: Shop) -> None:
     rows = report(shop, "payout_reconciliation.by_id.itemized.4", payout=payout["id"])
     (fee,) = [row for row in rows if row["reporting_category"] == "fee"]
     assert (fee["gross"], fee["fee"], fee["net"], fee["payment_intent_id"]) == ("-0.50", "0.00", "-0.50", "")
+
+
+def test_ugx_is_written_in_two_digits_as_it_is_charged(shop: Shop) -> None:
+    """UGX has no minor unit, but kept two digits on the wire (docs.stripe.com/currencies)."""
+    shop.pay("pm_card_visa", 50_000, currency="ugx", options=HISTORY)
+    shop.control("/_payouts", {"date": "2026-03-11"})
+    (row,) = report(shop)
+    assert row["gross"] == "500.00"

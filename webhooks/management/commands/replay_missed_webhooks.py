@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from payments.errors import PaymentError
-from payments.models import GatewayAccount
-from webhooks.processing import replay_missed
+from webhooks.management.commands.replay_webhooks import find_account
+from webhooks.replay import replay_missed
 
 
 class Command(BaseCommand):
@@ -22,10 +22,7 @@ class Command(BaseCommand):
     def handle(
         self, *args: Any, account: str, reference: list[str], operation: list[str], **options: Any
     ) -> None:
-        gateway, _, name = account.partition("/")
-        found = GatewayAccount.objects.filter(gateway=gateway, name=name).first()
-        if found is None:
-            raise CommandError(f"There is no gateway account {account}; nothing was replayed.")
+        found = find_account(account)
         try:
             report = replay_missed(found, references=reference, operation_ids=operation, actor="system")
         except PaymentError as error:

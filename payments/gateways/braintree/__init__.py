@@ -1,0 +1,7 @@
+"""Braintree's adapter: settings name it by this package."""
+
+from __future__ import annotations
+
+from payments.gateways.braintree.adapter import BraintreeGateway
+
+__all__ = ["BraintreeGateway"]

@@ -1,0 +1,61 @@
+"""The books: the chart of accounts, `post()`, and the entries of every event (which and when: docs/ledger.md)."""
+
+from payments.ledger.chart import MEMO, SHAPES, Account, Line, transfer
+from payments.ledger.journal import post
+from payments.ledger.payments import (
+    post_authorization,
+    post_capture,
+    post_capture_reversed,
+    post_dispute_fee,
+    post_dispute_lost,
+    post_dispute_opened,
+    post_dispute_won,
+    post_refund_asked,
+    post_refund_settled,
+    post_refund_withdrawn,
+    post_release,
+)
+from payments.ledger.settlement import (
+    Evidence,
+    post_adjustment,
+    post_fee,
+    post_payout_on_bank,
+    post_payout_returned,
+    post_payout_sent,
+    post_reserve_held,
+    post_reserve_released,
+    post_settled_in_currency,
+    post_suspense,
+    post_write_off,
+)
+
+__all__ = [
+    "MEMO",
+    "SHAPES",
+    "Account",
+    "Evidence",
+    "Line",
+    "post",
+    "post_adjustment",
+    "post_authorization",
+    "post_capture",
+    "post_capture_reversed",
+    "post_dispute_fee",
+    "post_dispute_lost",
+    "post_dispute_opened",
+    "post_dispute_won",
+    "post_fee",
+    "post_payout_on_bank",
+    "post_payout_returned",
+    "post_payout_sent",
+    "post_refund_asked",
+    "post_refund_settled",
+    "post_refund_withdrawn",
+    "post_release",
+    "post_reserve_held",
+    "post_reserve_released",
+    "post_settled_in_currency",
+    "post_suspense",
+    "post_write_off",
+    "transfer",
+]

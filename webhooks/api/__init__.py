@@ -1,0 +1,1 @@
+"""The storefront API of webhooks: endpoints, deliveries, and the catalogue of events."""
