@@ -1,0 +1,32 @@
+"""The tables of fraud: rules, what they said of each order, lists, counted events and the review queue."""
+
+from fraud.models.assessment import Assessment, Verdict
+from fraud.models.listing import ListEntry, ListEntryQuerySet
+from fraud.models.review import (
+    APPROVE_REASONS,
+    LEASE_MINUTES,
+    REJECT_REASONS,
+    ReasonCode,
+    Review,
+    ReviewQuerySet,
+    ReviewState,
+)
+from fraud.models.rule import RuleConfig, RuleConfigQuerySet
+from fraud.models.velocity import VelocityEvent
+
+__all__ = [
+    "APPROVE_REASONS",
+    "LEASE_MINUTES",
+    "REJECT_REASONS",
+    "Assessment",
+    "ListEntry",
+    "ListEntryQuerySet",
+    "ReasonCode",
+    "Review",
+    "ReviewQuerySet",
+    "ReviewState",
+    "RuleConfig",
+    "RuleConfigQuerySet",
+    "VelocityEvent",
+    "Verdict",
+]
