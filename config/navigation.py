@@ -52,7 +52,7 @@ NAVIGATION: dict[str, list[Item]] = {
     "Fraud": [
         Item("Review queue", "policy", "fraud_review", queue="reviews"),
         Item("Screenings", "fact_check", "fraud_assessment"),
-        Item("Rules", "rule", "fraud_ruleconfig"),
+        Item("Rule sets", "rule", "fraud_ruleset"),
         Item("Lists", "list_alt", "fraud_listentry"),
     ],
     "Finance": [

@@ -163,4 +163,4 @@ def top_reasons(verdicts: Iterable[Verdict], *, count: int = 2) -> list[Verdict]
 
 
 def _weigh_reason(verdict: Verdict) -> tuple[bool, bool, int]:
-    return verdict.rule_kind == "score", verdict.outcome == "score", -verdict.points
+    return verdict.rule_kind == "total", verdict.outcome == "score", -verdict.points

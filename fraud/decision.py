@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from time import perf_counter_ns
+from typing import NamedTuple
+from zlib import crc32
 
 from fraud.facts import FraudContext
-from fraud.rules import KINDS, Hit, Parameters
 from payments.decisions import Decision, Stage
 
 
@@ -24,6 +25,7 @@ class Outcome(StrEnum):
 class Mode(StrEnum):
     OFF = "off"
     SHADOW = "shadow"  # judged and recorded, without effect
+    SHARE = "share"  # in effect for some of the orders, in shadow for the others
     ON = "on"
 
 
@@ -45,112 +47,174 @@ class Status(StrEnum):
     SHADOW = "shadow"  # would have hit, but the rule is only on trial
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One configured rule, ready to run."""
+class Seen(NamedTuple):
+    """What a rule saw of an order, in words, beside its limit."""
 
-    id: int
+    value: str
+    threshold: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """One rule, ready to run. `test` gives None when it cannot tell; both callables may raise."""
+
+    key: str
     name: str
-    kind: str
-    parameters: Parameters
+    test: Callable[[FraudContext], bool | None]
+    explain: Callable[[FraudContext], Seen]
+    id: int | None = None
     points: int = 0
     outcome: Outcome = Outcome.SCORE
     mode: Mode = Mode.ON
+    share: int = 100  # per cent of the orders, in mode SHARE
     on_error: ErrorPolicy = ErrorPolicy.REVIEW
+    stages: frozenset[Stage] = frozenset({Stage.BEFORE_AUTHORIZATION})
+    is_total: bool = False  # asks for the points of the others
 
-    def runs_at(self, stage: Stage) -> bool:
-        return self.mode is not Mode.OFF and stage in KINDS[self.kind].stages(self.parameters)
+    def is_on_trial(self, context: FraudContext) -> bool:
+        """Whether this order is one of those on which the rule has no effect."""
+        if self.mode is Mode.ON:
+            return False
+        return (
+            self.mode is Mode.SHADOW or crc32(f"{self.key}:{context.order_id}".encode()) % 100 >= self.share
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class RuleVerdict:
+class RuleVerdict(NamedTuple):
     """What one rule said. `outcome` is None when the verdict has no effect; `points` are those that count."""
 
     rule: Rule
     status: Status
-    value: str = ""
-    threshold: str = ""
     points: int = 0
     outcome: Outcome | None = None
-    microseconds: int = 0
+    nanoseconds: int = 0
+    error: str = ""
 
     @property
     def is_reason(self) -> bool:
         return self.outcome is not None
 
-    def describe(self) -> str:
-        """For people: `Card velocity: card used on 6 orders (limit 4 in 1 h)`."""
-        limit = f" ({self.threshold})" if self.threshold else ""
-        return f"{self.rule.name}: {self.value}{limit}"
+    def explain(self, context: FraudContext) -> Seen:
+        """What it saw in the context that it judged. Never raises: a rule that cannot tell says why."""
+        if self.error:
+            return Seen(self.error, "")
+        try:
+            return self.rule.explain(context)
+        except Exception as error:
+            return Seen(describe_error(error), "")
+
+    def describe(self, context: FraudContext) -> str:
+        """For people: `Card velocity: card used on 6 orders in 1 h (limit 4)`."""
+        value, threshold = self.explain(context)
+        return f"{self.rule.name}: {value}" + (f" ({threshold})" if threshold else "")
 
 
 @dataclass(frozen=True, slots=True)
 class FraudResult:
-    """The decision, the points that led to it (of both screenings) and the verdict of every rule that ran."""
+    """The decision, the points that led to it (of both screenings) and the verdict of every rule that ran.
+
+    `context` is the one that was judged, its score included.
+    """
 
     decision: Decision
     score: int
-    verdicts: tuple[RuleVerdict, ...]
+    verdicts: Sequence[RuleVerdict]
+    context: FraudContext
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        return tuple(verdict.describe() for verdict in self.verdicts if verdict.is_reason)
+        return tuple(verdict.describe(self.context) for verdict in self.verdicts if verdict.is_reason)
 
 
-def decide(rules: Sequence[Rule], context: FraudContext, *, wants_review: bool = False) -> FraudResult:
+@dataclass(frozen=True, slots=True)
+class RulePlan:
+    """Which rules run when: those that judge an order, then those that judge the sum of their points."""
+
+    rules: Sequence[Rule]
+    _due: dict[Stage, tuple[tuple[Rule, ...], tuple[Rule, ...]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_due", {stage: self._split(stage) for stage in Stage})
+
+    def _split(self, stage: Stage) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+        due = [rule for rule in self.rules if rule.mode is not Mode.OFF and stage in rule.stages]
+        return (
+            tuple(rule for rule in due if not rule.is_total),
+            tuple(rule for rule in due if rule.is_total),
+        )
+
+    def due(self, stage: Stage) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+        """The rules of a stage: on the order, and on the total."""
+        return self._due[stage]
+
+
+def decide(
+    plan: RulePlan,
+    context: FraudContext,
+    *,
+    wants_review: bool = False,
+    settled: frozenset[str] = frozenset(),
+) -> FraudResult:
     """Run every rule of the context's stage and combine what they say.
 
-    `context.score` and `wants_review` are what an earlier screening left. Rules on the total score see the
-    points of all the others. The hardest answer wins: block, else challenge, else review, else approve; after
-    the authorization nobody can be challenged any more, so a challenge becomes a review.
+    `context.score`, `wants_review` and `settled` are what an earlier screening left: its points, a review that
+    a challenge overruled, and the keys of the rules that hit (each hits an order once). The hardest answer wins:
+    block, else challenge, else review, else approve; after the authorization nobody can be challenged any more,
+    so a challenge becomes a review.
     """
-    due = [rule for rule in rules if rule.runs_at(context.stage)]
-    verdicts = [run_rule(rule, context) for rule in due if rule.kind != "score"]
-    summed = replace(context, score=context.score + sum(verdict.points for verdict in verdicts))
-    totals = [run_rule(rule, summed) for rule in due if rule.kind == "score"]
-    score = summed.score + sum(verdict.points for verdict in totals)
-    outcomes = {verdict.outcome for verdict in (*verdicts, *totals)}
-    return FraudResult(_combine(outcomes, context.stage, wants_review), score, (*verdicts, *totals))
+    rules, totals = plan.due(context.stage)
+    allowed = context.is_allowed
+    verdicts = [judge(rule, context, allowed) for rule in rules if rule.key not in settled]
+    score = context.score + sum([verdict.points for verdict in verdicts])
+    if totals:
+        context = context.with_score(score)
+        judged = [judge(rule, context, allowed) for rule in totals if rule.key not in settled]
+        score += sum([verdict.points for verdict in judged])
+        verdicts += judged
+    outcomes = {verdict.outcome for verdict in verdicts}
+    return FraudResult(combine(outcomes, context.stage, wants_review), score, verdicts, context)
 
 
-def _combine(outcomes: set[Outcome | None], stage: Stage, wants_review: bool) -> Decision:
-    if Outcome.BLOCK in outcomes:
+def combine(outcomes: Iterable[Outcome | None], stage: Stage, wants_review: bool = False) -> Decision:
+    """The hardest of these outcomes, as a decision."""
+    found = set(outcomes)
+    if Outcome.BLOCK in found:
         return Decision.BLOCK
-    if Outcome.CHALLENGE in outcomes:
+    if Outcome.CHALLENGE in found:
         return Decision.CHALLENGE if stage is Stage.BEFORE_AUTHORIZATION else Decision.REVIEW
-    if Outcome.REVIEW in outcomes or wants_review:
+    if Outcome.REVIEW in found or wants_review:
         return Decision.REVIEW
     return Decision.APPROVE
 
 
-def run_rule(rule: Rule, context: FraudContext) -> RuleVerdict:
+def judge(rule: Rule, context: FraudContext, allowed: bool) -> RuleVerdict:
     """One rule's verdict. A rule that fails is no silent pass: its policy says what the failure means."""
-    started = time.perf_counter_ns()
+    problem = ""
+    started = perf_counter_ns()
     try:
-        finding = KINDS[rule.kind].evaluate(context, rule.parameters)
+        found = rule.test(context)
     except Exception as error:
-        verdict = _judge_error(rule, context, str(error) or type(error).__name__)
-    else:
-        verdict = RuleVerdict(rule, Status.MISS, finding.value, finding.threshold)
-        if isinstance(finding, Hit):
-            verdict = _judge_hit(rule, context, verdict)
-    return replace(verdict, microseconds=(time.perf_counter_ns() - started) // 1000)
+        found, problem = None, describe_error(error)
+    took = perf_counter_ns() - started
+    if found is False:
+        return RuleVerdict(rule, Status.MISS, 0, None, took)
+    is_spared = allowed and rule.outcome is not Outcome.BLOCK
+    if found is None:
+        return _judge_error(rule, context, is_spared, took, problem)
+    if rule.is_on_trial(context):
+        return RuleVerdict(rule, Status.SHADOW, 0, None, took)
+    if is_spared:
+        return RuleVerdict(rule, Status.SNOOZED, 0, None, took)
+    return RuleVerdict(rule, Status.HIT, rule.points, rule.outcome, took)
 
 
-def _judge_hit(rule: Rule, context: FraudContext, verdict: RuleVerdict) -> RuleVerdict:
-    if rule.mode is Mode.SHADOW:
-        return replace(verdict, status=Status.SHADOW)
-    if context.is_allowed and rule.outcome is not Outcome.BLOCK:
-        return replace(verdict, status=Status.SNOOZED)
-    return replace(verdict, status=Status.HIT, points=rule.points, outcome=rule.outcome)
-
-
-def _judge_error(rule: Rule, context: FraudContext, message: str) -> RuleVerdict:
-    verdict = RuleVerdict(rule, Status.ERROR, message[:200])
-    if rule.mode is Mode.SHADOW or rule.on_error is ErrorPolicy.MISS:
-        return verdict
-    if context.is_allowed and rule.outcome is not Outcome.BLOCK:
-        return verdict
+def _judge_error(rule: Rule, context: FraudContext, is_spared: bool, took: int, problem: str) -> RuleVerdict:
+    if rule.on_error is ErrorPolicy.MISS or is_spared or rule.is_on_trial(context):
+        return RuleVerdict(rule, Status.ERROR, 0, None, took, problem)
     if rule.on_error is ErrorPolicy.REVIEW:
-        return replace(verdict, outcome=Outcome.REVIEW)
-    return replace(verdict, points=rule.points, outcome=rule.outcome)
+        return RuleVerdict(rule, Status.ERROR, 0, Outcome.REVIEW, took, problem)
+    return RuleVerdict(rule, Status.ERROR, rule.points, rule.outcome, took, problem)
+
+
+def describe_error(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200]

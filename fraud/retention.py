@@ -37,7 +37,9 @@ class FraudData:
         "fraud_assessment": "What was decided, by which rules: what the rules are worth.",
         "fraud_verdict": "What was decided, by which rules.",
         "fraud_review": "Who decided what, and why.",
-        "fraud_ruleconfig": "Master data.",
+        "fraud_ruleset": "Which rules decided when, and who published them.",
+        "fraud_rule": "Which rules decided when.",
+        "fraud_ruleactivation": "Which rules decided when.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
     }
 

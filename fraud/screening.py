@@ -1,20 +1,18 @@
-"""The screener of settings.PAYMENT_SCREENER: gathers the facts, decides by the rules, keeps every verdict."""
+"""The screener of settings.PAYMENT_SCREENER: gathers the facts, decides by the live rules, keeps every verdict."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from fraud.decision import FraudResult, Rule, decide
-from fraud.facts import FraudContext, ListMatch
-from fraud.lists import find_matches, mask_email
-from fraud.models import Assessment, ListEntry, Review, ReviewState, RuleConfig, Verdict
-from fraud.rules import VelocityParameters
-from fraud.velocity import Counts, count_order
+from fraud.decision import FraudResult, RuleVerdict, decide
+from fraud.gathering import gather_after, gather_before
+from fraud.live import live_plan
+from fraud.models import Assessment, Review, ReviewState, Verdict
+from fraud.plans import LivePlan
 from payments.decisions import Decision, Stage
 from payments.models import Order, Payment
 from payments.screening import Screening
@@ -27,27 +25,28 @@ EXPIRY_MARGIN = timedelta(hours=1)
 class _Judged:
     """What `screen` found out and `record` writes down."""
 
-    context: FraudContext
+    live: LivePlan
     result: FraudResult
     microseconds: int
 
 
 class RuleScreener:
-    """Decides by the rows of RuleConfig; see payments.screening.Screener."""
+    """Decides by the rule set in force; see payments.screening.Screener."""
 
     def screen(self, order: Order, payment: Payment, *, stage: Stage) -> Screening:
-        """Decide. Raises what the database raises; what that means is the saga's policy."""
+        """Decide. Raises what the database raises, and `NoRulesError`; what that means is the saga's policy."""
         started = time.perf_counter_ns()
-        rules = RuleConfig.objects.load()
-        prior = None if stage is Stage.BEFORE_AUTHORIZATION else _prior_assessment(order)
-        context = gather_facts(order, payment, stage=stage, rules=rules, score=prior.score if prior else 0)
-        result = decide(rules, context, wants_review=bool(prior and _wanted_review(prior)))
-        judged = _Judged(context, result, (time.perf_counter_ns() - started) // 1000)
+        live = live_plan()
+        if stage is Stage.BEFORE_AUTHORIZATION:
+            result = decide(live.plan, gather_before(order, payment, live.velocity_keys))
+        else:
+            result = _decide_again(live, order, payment)
+        judged = _Judged(live, result, (time.perf_counter_ns() - started) // 1000)
         return Screening(
             stage=stage,
             decision=result.decision,
             score=result.score,
-            reasons=[verdict.describe() for verdict in result.verdicts if verdict.is_reason],
+            reasons=list(result.reasons),
             data=judged,
         )
 
@@ -57,14 +56,17 @@ class RuleScreener:
         assessment = Assessment.objects.create(
             order=order,
             payment=payment,
+            ruleset_id=judged.live.ruleset_id if judged else None,
             stage=screening.stage,
             decision=screening.decision,
             score=screening.score,
-            context=judged.context.to_dict() if judged else {"error": list(screening.reasons)},
+            context=judged.result.context.to_dict() if judged else {"error": list(screening.reasons)},
             microseconds=judged.microseconds if judged else 0,
         )
         if judged:
-            Verdict.objects.bulk_create(_verdict_rows(assessment, judged.result))
+            Verdict.objects.bulk_create(
+                _verdict_row(assessment, verdict, judged.result) for verdict in judged.result.verdicts
+            )
 
     def open_review(self, order: Order, payment: Payment, *, expires_at: datetime) -> None:
         """Put the order into the queue; of one that is there, only the deadline moves."""
@@ -95,107 +97,30 @@ class RuleScreener:
         )
 
 
-def gather_facts(
-    order: Order, payment: Payment, *, stage: Stage, rules: Sequence[Rule], score: int = 0
-) -> FraudContext:
-    """Everything that is known now. The order is counted before the authorization, never after it."""
-    is_before = stage is Stage.BEFORE_AUTHORIZATION
-    counts = _count(order, payment, rules) if is_before else Counts({}, "")
-    card = payment.card
-    return FraudContext(
-        stage=stage,
-        amount=order.amount,
-        currency=order.currency,
-        order_id=order.pk,
-        customer_id=order.customer_id,
-        customer_email=mask_email(order.customer_email),
-        customer_age_days=(timezone.now() - order.customer_created_at).days
-        if order.customer_created_at
-        else None,
-        ip=_text(order.context, "ip"),
-        device=_text(order.context, "device"),
-        billing_country=_text(order.billing, "country").upper(),
-        shipping_country=_text(order.shipping, "country").upper(),
-        ip_country=_text(order.context, "ip_country").upper(),
-        card_country=_text(card, "country").upper(),
-        card_brand=_text(card, "brand"),
-        card_last4=_text(card, "last4"),
-        avs=_text(card, "avs"),
-        cvv=_text(card, "cvc"),
-        three_d_secure=_text(card, "three_d_secure"),
-        risk_score=card.get("risk_score"),
-        list_matches=_find_matches(order, payment, is_before=is_before),
-        velocity=counts.by_window,
-        velocity_source=counts.source,
-        score=score,
+def _decide_again(live: LivePlan, order: Order, payment: Payment) -> FraudResult:
+    """The screening after the authorization knows the one before: its facts, its points, who hit, what it wished."""
+    prior = order.assessments.filter(stage=Stage.BEFORE_AUTHORIZATION).first()
+    context = gather_after(order, payment, prior.context if prior else {}, score=prior.score if prior else 0)
+    if prior is None:
+        return decide(live.plan, context)
+    hits = prior.verdicts.exclude(outcome="").values_list("rule_key", "outcome")
+    wanted_review = prior.decision == Decision.REVIEW or any(outcome == "review" for _, outcome in hits)
+    settled = frozenset(key for key, _ in hits)
+    return decide(live.plan, context, wants_review=wanted_review, settled=settled)
+
+
+def _verdict_row(assessment: Assessment, verdict: RuleVerdict, result: FraudResult) -> Verdict:
+    rule, seen = verdict.rule, verdict.explain(result.context)
+    return Verdict(
+        assessment=assessment,
+        rule_id=rule.id,
+        rule_key=rule.key,
+        rule_name=rule.name,
+        rule_kind=rule.code or ("total" if rule.is_total else "expression"),
+        status=verdict.status,
+        outcome=verdict.outcome or "",
+        value=seen.value[:200],
+        threshold=seen.threshold[:200],
+        points=verdict.points,
+        nanoseconds=verdict.nanoseconds,
     )
-
-
-def _count(order: Order, payment: Payment, rules: Iterable[Rule]) -> Counts:
-    """Count by what is known before the gateway is asked; a card is its token until then."""
-    windows = {
-        rule.parameters.window_seconds for rule in rules if isinstance(rule.parameters, VelocityParameters)
-    }
-    values = {
-        "card": payment.payment_method,
-        "email": order.customer_email.strip().casefold(),
-        "ip": _text(order.context, "ip"),
-        "device": _text(order.context, "device"),
-        "customer": order.customer_id,
-    }
-    return count_order(order.pk, order.total, values, windows)
-
-
-def _listed_values(order: Order, payment: Payment, *, is_before: bool) -> dict[str, set[str]]:
-    """What is looked up in the lists; of the countries, the card's only once the gateway has named it."""
-    kinds = ListEntry.Kind
-    addresses = {_text(order.billing, "country"), _text(order.shipping, "country")}
-    return {
-        kinds.EMAIL: {order.customer_email},
-        kinds.IP: {_text(order.context, "ip")},
-        kinds.DEVICE: {_text(order.context, "device")},
-        kinds.CUSTOMER: {order.customer_id},
-        kinds.CARD: {payment.card_fingerprint},
-        kinds.COUNTRY: addresses if is_before else {_text(payment.card, "country")},
-    }
-
-
-def _find_matches(order: Order, payment: Payment, *, is_before: bool) -> tuple[ListMatch, ...]:
-    """Each entry counts once: after the authorization only what was not known before, and who is allowed."""
-    found = find_matches(_listed_values(order, payment, is_before=is_before))
-    if is_before:
-        return found
-    news = (ListEntry.Kind.CARD, ListEntry.Kind.COUNTRY)
-    return tuple(match for match in found if match.kind in news or match.list == ListEntry.List.ALLOW)
-
-
-def _prior_assessment(order: Order) -> Assessment | None:
-    return order.assessments.filter(stage=Stage.BEFORE_AUTHORIZATION).first()
-
-
-def _wanted_review(assessment: Assessment) -> bool:
-    """A review that a challenge overruled at first is not forgotten."""
-    return assessment.decision == Decision.REVIEW or assessment.verdicts.filter(outcome="review").exists()
-
-
-def _verdict_rows(assessment: Assessment, result: FraudResult) -> list[Verdict]:
-    return [
-        Verdict(
-            assessment=assessment,
-            rule_id=verdict.rule.id,
-            rule_name=verdict.rule.name,
-            rule_kind=verdict.rule.kind,
-            status=verdict.status,
-            outcome=verdict.outcome or "",
-            value=verdict.value[:200],
-            threshold=verdict.threshold[:200],
-            points=verdict.points,
-            microseconds=verdict.microseconds,
-        )
-        for verdict in result.verdicts
-    ]
-
-
-def _text(data: dict[str, object], name: str) -> str:
-    value = data.get(name)
-    return value.strip() if isinstance(value, str) else ""

@@ -32,7 +32,6 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from fraud.facts import velocity_key
-from fraud.rules.parameters import MAX_WINDOW_SECONDS
 from payments.encryption import keyed_hash
 from payments.money import Money
 
@@ -41,6 +40,7 @@ logger = logging.getLogger(__name__)
 REDIS_TIMEOUT_SECONDS = 0.05
 DOWN_SECONDS = 5.0  # Redis is not asked again for so long
 MICROSECONDS = 1_000_000
+MAX_WINDOW_SECONDS = 24 * 60 * 60
 NAMESPACE_SECONDS = 2 * MAX_WINDOW_SECONDS
 SCRIPT = (Path(__file__).parent / "velocity.lua").read_text()
 SCRIPT_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 from pytest_django import DjangoDbBlocker
 
 from config import embedded
+from fraud.live import forget_plan
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root the sandbox of Chromium does not start; the rest keeps it from calling its maker.
@@ -84,6 +85,13 @@ def save_migrated_rows() -> list[str]:
                 cursor.execute(f'CREATE TABLE migrated."{table}" AS TABLE "{table}"')
                 saved.append(table)
     return saved
+
+
+@pytest.fixture(autouse=True)
+def _look_at_the_rules_again() -> Iterator[None]:
+    """A process keeps the rule set in force for two seconds: longer than a test's own rules live."""
+    yield
+    forget_plan()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """The admin pages of fraud."""
 
-from fraud.admin import panels, reviews, rules
+from fraud.admin import panels, reviews, rules, rulesets
 
-__all__ = ["panels", "reviews", "rules"]
+__all__ = ["panels", "reviews", "rules", "rulesets"]

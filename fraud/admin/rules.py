@@ -1,76 +1,22 @@
-"""The pages of rules, lists and assessments."""
+"""The pages of lists and assessments."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
 from fraud import services
 from fraud.admin.forms import NewListEntryForm
-from fraud.decision import Status
-from fraud.models import Assessment, ListEntry, RuleConfig, Verdict
-from fraud.rules import KINDS
+from fraud.models import Assessment, ListEntry, Verdict
 from payments.admin.base import BackOfficeAdmin, age, column, link, name_actor, show_json
 from payments.admin.words import tell_actor
-
-
-@admin.register(RuleConfig)
-class RuleConfigAdmin(ModelAdmin):  # type: ignore[misc]
-    """Rules are edited here and take effect with the next order; they are switched off, never deleted."""
-
-    list_display = ["name", "kind", "parameters_text", "points", "outcome", "mode_badge", "hits", "position"]
-    list_filter = ["kind", "mode", "outcome"]
-    search_fields = ["name"]
-    fieldsets = [
-        (None, {"fields": ["name", "kind", "parameters", "known_parameters"]}),
-        ("Effect", {"fields": ["mode", "outcome", "points", "on_error", "position"]}),
-    ]
-    readonly_fields = ["known_parameters"]
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def get_readonly_fields(self, request: HttpRequest, obj: RuleConfig | None = None) -> list[str]:
-        return ["known_parameters", "kind"] if obj else ["known_parameters"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[RuleConfig]:
-        hit = Q(verdicts__status__in=[Status.HIT, Status.SHADOW, Status.SNOOZED])
-        queryset: QuerySet[RuleConfig] = (
-            super().get_queryset(request).annotate(hit_count=Count("verdicts", filter=hit))
-        )
-        return queryset
-
-    @column("Parameters")
-    def parameters_text(self, rule: RuleConfig) -> str:
-        return ", ".join(
-            f"{name.replace('_', ' ')} {_in_words(value)}" for name, value in rule.parameters.items()
-        )
-
-    @column("Mode", ordering="mode", label={"On": "success", "Shadow": "warning", "Off": "default"})
-    def mode_badge(self, rule: RuleConfig) -> str:
-        return str(rule.get_mode_display())
-
-    @column("Hits", ordering="hit_count")
-    def hits(self, rule: RuleConfig) -> int:
-        return int(getattr(rule, "hit_count", 0))
-
-    @column("What each kind understands")
-    def known_parameters(self, rule: RuleConfig) -> SafeString:
-        kinds = [KINDS[rule.kind]] if rule.kind else list(KINDS.values())
-        return format_html_join(
-            "",
-            "<div><b>{}</b> {}</div>",
-            ((kind.label, json.dumps(default_parameters(kind.name))) for kind in kinds),
-        )
 
 
 @admin.register(ListEntry)
@@ -156,10 +102,14 @@ class VerdictInline(TabularInline):  # type: ignore[misc]
     """Every rule that ran, with what it saw."""
 
     model = Verdict
-    fields = ["rule_name", "status", "value", "threshold", "points", "outcome", "microseconds"]
+    fields = ["rule_name", "status", "value", "threshold", "points", "outcome", "took"]
     readonly_fields = fields
     extra = 0
     can_delete = False
+
+    @column("Took")
+    def took(self, verdict: Verdict) -> str:
+        return f"{verdict.nanoseconds / 1000:.1f} µs"
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -208,14 +158,3 @@ class AssessmentAdmin(BackOfficeAdmin):
     @column("Facts as they were")
     def facts(self, assessment: Assessment) -> SafeString:
         return format_html("<details><summary>Data</summary>{}</details>", show_json(assessment.context))
-
-
-def default_parameters(kind: str) -> dict[str, Any]:
-    """What this kind understands, with its defaults."""
-    return asdict(KINDS[kind].parameters())
-
-
-def _in_words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {item}" for name, item in value.items())
-    return " / ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -11,7 +11,14 @@ from fraud.models.review import (
     ReviewQuerySet,
     ReviewState,
 )
-from fraud.models.rule import RuleConfig, RuleConfigQuerySet
+from fraud.models.ruleset import (
+    Rule,
+    RuleActivation,
+    RuleActivationQuerySet,
+    RuleSet,
+    RuleSetQuerySet,
+    RuleSetState,
+)
 from fraud.models.velocity import VelocityEvent
 
 __all__ = [
@@ -25,8 +32,12 @@ __all__ = [
     "Review",
     "ReviewQuerySet",
     "ReviewState",
-    "RuleConfig",
-    "RuleConfigQuerySet",
+    "Rule",
+    "RuleActivation",
+    "RuleActivationQuerySet",
+    "RuleSet",
+    "RuleSetQuerySet",
+    "RuleSetState",
     "VelocityEvent",
     "Verdict",
 ]

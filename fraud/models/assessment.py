@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from fraud.decision import Outcome, Status
 from fraud.models.choices import choices_of, values_of
-from fraud.models.rule import RuleConfig
+from fraud.models.ruleset import Rule, RuleSet
 from payments.decisions import Decision, Stage
 from payments.models import Order, Payment
 from payments.models.fields import PrefixedIdField
@@ -20,6 +20,7 @@ class Assessment(models.Model):
     id = PrefixedIdField(prefix="asm")
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="assessments")
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="assessments")
+    ruleset = models.ForeignKey(RuleSet, on_delete=models.PROTECT, null=True, related_name="assessments")
     stage = models.CharField(max_length=8, choices=choices_of(Stage))
     decision = models.CharField(max_length=10, choices=choices_of(Decision))
     score = models.PositiveIntegerField()
@@ -47,9 +48,10 @@ class Verdict(models.Model):
     """What one rule said in one assessment, with the rule's name and kind as they were then."""
 
     assessment = models.ForeignKey(Assessment, on_delete=models.PROTECT, related_name="verdicts")
-    rule = models.ForeignKey(RuleConfig, on_delete=models.SET_NULL, null=True, related_name="verdicts")
+    rule = models.ForeignKey(Rule, on_delete=models.PROTECT, null=True, related_name="verdicts")
+    rule_key = models.CharField(max_length=60, help_text="The same in every version of the rule.")
     rule_name = models.CharField(max_length=80)
-    rule_kind = models.CharField(max_length=20)
+    rule_kind = models.CharField(max_length=40, help_text="expression, total, or the name of its code.")
     status = models.CharField(max_length=8, choices=choices_of(Status))
     outcome = models.CharField(
         max_length=10, choices=choices_of(Outcome), blank=True, help_text="Empty: without effect."
@@ -57,7 +59,7 @@ class Verdict(models.Model):
     value = models.CharField(max_length=200, blank=True)
     threshold = models.CharField(max_length=200, blank=True)
     points = models.PositiveSmallIntegerField(default=0)
-    microseconds = models.PositiveIntegerField(default=0)
+    nanoseconds = models.PositiveIntegerField(default=0)
 
     class Meta:
         ordering = ["assessment", "id"]

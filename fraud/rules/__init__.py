@@ -1,15 +1,6 @@
-"""The rules that are built in, and their typed parameters, in plain Python."""
+"""Rules written as code, for what the rule language cannot say, and their typed parameters."""
 
-from fraud.rules.builtin import KINDS, Finding, Hit, Miss, RuleKind
-from fraud.rules.parameters import ParameterError, Parameters, VelocityParameters
+from fraud.rules.code import CODE_RULES, CodeRule, register
+from fraud.rules.parameters import ParameterError, Parameters
 
-__all__ = [
-    "KINDS",
-    "Finding",
-    "Hit",
-    "Miss",
-    "ParameterError",
-    "Parameters",
-    "RuleKind",
-    "VelocityParameters",
-]
+__all__ = ["CODE_RULES", "CodeRule", "ParameterError", "Parameters", "register"]

@@ -1,4 +1,4 @@
-"""Typed parameters of the built-in rules: read from JSON, refused in words when they are wrong."""
+"""Typed parameters of the rules that are code: read from JSON, refused in words when they are wrong."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Self
 
 from payments.money import Money, exponent
-
-DIMENSIONS = ("card", "email", "ip", "device", "customer")
-LISTS = ("block", "review")
-ANSWERS = ("fail", "unavailable", "unchecked")
-COUNTRIES = ("billing", "shipping", "ip", "card")
-MIN_WINDOW_SECONDS = 60
-MAX_WINDOW_SECONDS = 24 * 60 * 60
 
 
 class ParameterError(ValueError):
@@ -36,50 +29,6 @@ class Parameters:
                 raise ParameterError(f"unknown parameter “{name}”; known here: {expected}")
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
         return cls(**values)
-
-
-@dataclass(frozen=True, slots=True)
-class ListParameters(Parameters):
-    """Which list is looked up."""
-
-    list: str = "block"
-
-    def __post_init__(self) -> None:
-        require_choice("list", self.list, LISTS)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerParameters(Parameters):
-    """Which answers of the issuer count as a hit."""
-
-    hit_on: tuple[str, ...] = ("fail",)
-
-    def __post_init__(self) -> None:
-        require_choices("hit_on", self.hit_on, ANSWERS, at_least=1)
-
-
-@dataclass(frozen=True, slots=True)
-class VelocityParameters(Parameters):
-    """More than `limit` orders of one `dimension` within `window_seconds` is a hit."""
-
-    dimension: str = "card"
-    limit: int = 10
-    window_seconds: int = 3600
-
-    def __post_init__(self) -> None:
-        require_choice("dimension", self.dimension, DIMENSIONS)
-        require_whole("limit", self.limit, 1, 1_000_000)
-        require_whole("window_seconds", self.window_seconds, MIN_WINDOW_SECONDS, MAX_WINDOW_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class CountryParameters(Parameters):
-    """These countries must be the same."""
-
-    between: tuple[str, ...] = ("billing", "shipping")
-
-    def __post_init__(self) -> None:
-        require_choices("between", self.between, COUNTRIES, at_least=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +57,6 @@ class AmountParameters(Parameters):
         """The limit in this currency; a default with too many digits for it is rounded down."""
         amount = Decimal((self.limits or {}).get(currency, self.default))
         return Money(int(amount.scaleb(exponent(currency))), currency)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreParameters(Parameters):
-    """This many points, of both screenings together, are a hit."""
-
-    threshold: int = 50
-
-    def __post_init__(self) -> None:
-        require_whole("threshold", self.threshold, 1, 10_000)
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ParameterError(f"“{name}” is {value!r}; it must be one of: {', '.join(choices)}")
-
-
-def require_choices(name: str, values: object, choices: tuple[str, ...], *, at_least: int) -> None:
-    if not isinstance(values, tuple) or len(set(values)) != len(values) or len(values) < at_least:
-        raise ParameterError(f"“{name}” must be a list of at least {at_least} of: {', '.join(choices)}")
-    for value in values:
-        require_choice(name, value, choices)
-
-
-def require_whole(name: str, value: object, low: int, high: int) -> None:
-    if type(value) is not int or not low <= value <= high:
-        raise ParameterError(f"“{name}” is {value!r}; it must be a whole number from {low} to {high}")
 
 
 def require_amount(name: str, value: object) -> None:

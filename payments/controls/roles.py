@@ -51,7 +51,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.claim_review",
         "fraud.decide_review",
         "fraud.*_listentry",
-        "fraud.change_ruleconfig",
+        "fraud.draft_ruleset",
+        "fraud.publish_ruleset",
     ),
     "On-call": (
         *_SEE_ORDERS,
@@ -130,7 +131,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "payments.revoke_apikey",
         "payments.erase_customer",
         "webhooks.*_endpoint",
-        "fraud.change_ruleconfig",
+        "fraud.publish_ruleset",
         "reconciliation.*_tolerance",
         "django_celery_beat.*",
     ),

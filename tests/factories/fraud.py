@@ -5,24 +5,51 @@ from __future__ import annotations
 from datetime import timedelta
 
 import factory
+from django.db.models import Max
 from django.utils import timezone
 
-from fraud.models import Assessment, Review, RuleConfig, Verdict
+from fraud import live, rulesets
+from fraud.models import Assessment, Review, Rule, RuleSet, Verdict
 from payments.models import OrderState, PaymentState, SagaState
 from tests.factories.payments import OrderFactory, PaymentFactory, SagaRunFactory
 
 
-class RuleConfigFactory(factory.django.DjangoModelFactory[RuleConfig]):
+class RuleSetFactory(factory.django.DjangoModelFactory[RuleSet]):
+    """An empty draft, of somebody whom no test logs in as."""
+
+    class Meta:
+        model = RuleSet
+
+    number = factory.LazyFunction(lambda: (RuleSet.objects.aggregate(most=Max("number"))["most"] or 0) + 1)
+    created_by = "user:drafter"
+    editors = factory.LazyFunction(lambda: ["user:drafter"])
+
+
+class RuleFactory(factory.django.DjangoModelFactory[Rule]):
     """A rule that is on: more than four orders of one card in an hour are blocked."""
 
     class Meta:
-        model = RuleConfig
+        model = Rule
 
-    name = factory.Sequence(lambda number: f"rule {number}")
-    kind = "velocity"
-    parameters = factory.LazyFunction(lambda: {"dimension": "card", "limit": 4, "window_seconds": 3600})
+    ruleset = factory.SubFactory(RuleSetFactory)
+    key = factory.Sequence(lambda number: f"rule-{number}")
+    name = factory.Sequence(lambda number: f"Rule {number}")
+    expression = 'velocity("card", "1h") > {limit}'
+    parameters = factory.LazyFunction(lambda: {"limit": 4})
     outcome = "block"
     mode = "on"
+
+
+def put_in_force(*rules: Rule) -> RuleSet:
+    """Publish a set of just these rules (unsaved, as `RuleFactory.build(ruleset=None)` makes them), from now on."""
+    draft = RuleSetFactory()
+    for position, rule in enumerate(rules):
+        rule.ruleset, rule.position = draft, position
+        rule.save()
+    rulesets.submit(draft.pk, actor="user:drafter")
+    rulesets.publish(draft.pk, actor="user:publisher")
+    live.forget_plan()  # a test's transaction never commits
+    return RuleSet.objects.get(pk=draft.pk)
 
 
 class HeldOrderFactory(OrderFactory):
@@ -72,8 +99,9 @@ class VerdictFactory(factory.django.DjangoModelFactory[Verdict]):
         model = Verdict
 
     assessment = factory.SubFactory(AssessmentFactory)
+    rule_key = "card-velocity"
     rule_name = "Card velocity"
-    rule_kind = "velocity"
+    rule_kind = "expression"
     status = "hit"
     outcome = "review"
     value = "card used on 6 orders"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud import Decision, FraudContext, FraudResult
-from fraud.decision import ErrorPolicy, Mode, Outcome, Rule, Status, decide
+from fraud.decision import ErrorPolicy, Mode, Outcome, Rule, RulePlan, Seen, Status
+from fraud.decision import decide as decide_plan
 from fraud.facts import ListMatch
-from fraud.rules import KINDS
 from payments.decisions import Stage
 
 BEFORE = FraudContext(
@@ -22,21 +23,34 @@ BEFORE = FraudContext(
     velocity={"card:3600": 5},
     velocity_source="redis",
 )
+AFTER = frozenset({Stage.AFTER_AUTHORIZATION})
 ALLOWED = (ListMatch("allow", "email", "b***@example.com"),)
 
 
-def make_rule(name: str = "r", *, is_hit: bool = True, kind: str = "velocity", **fields: Any) -> Rule:
-    """A velocity rule that hits or misses the context above; one on another dimension cannot tell."""
-    parameters = fields.pop("parameters", {"limit": 4 if is_hit else 5})
-    return Rule(id=1, name=name, kind=kind, parameters=KINDS[kind].parameters.from_json(parameters), **fields)
+def make_rule(name: str = "r", *, is_hit: bool | None = True, **fields: Any) -> Rule:
+    """A rule that hits, misses, or (None) cannot tell."""
+    return Rule(
+        name, name, test=lambda context: is_hit, explain=lambda context: Seen("seen", "limit"), **fields
+    )
 
 
 def failing_rule(**fields: Any) -> Rule:
-    return make_rule(parameters={"dimension": "device"}, **fields)
+    return replace(make_rule(**fields), test=fail)
+
+
+def fail(context: FraudContext) -> bool:
+    raise LookupError("the device is not known")
 
 
 def score_rule(threshold: int) -> Rule:
-    return make_rule("total", kind="score", parameters={"threshold": threshold}, outcome=Outcome.REVIEW)
+    return replace(
+        make_rule("total", is_total=True, outcome=Outcome.REVIEW),
+        test=lambda context: context.score >= threshold,
+    )
+
+
+def decide(rules: Sequence[Rule], context: FraudContext, **prior: Any) -> FraudResult:
+    return decide_plan(RulePlan(tuple(rules)), context, **prior)
 
 
 def only(result: FraudResult) -> Status:
@@ -73,14 +87,14 @@ def test_a_review_that_a_challenge_overruled_comes_after_the_authorization() -> 
 
 
 def test_after_the_authorization_a_challenge_becomes_a_review() -> None:
-    after = replace(BEFORE, stage=Stage.AFTER_AUTHORIZATION, avs="fail")
-    rule = make_rule(kind="avs", parameters={}, outcome=Outcome.CHALLENGE)
+    after = replace(BEFORE, stage=Stage.AFTER_AUTHORIZATION)
+    rule = make_rule(stages=AFTER, outcome=Outcome.CHALLENGE)
     assert decide([rule], after).decision == Decision.REVIEW
 
 
 def test_a_rule_that_is_off_or_of_the_other_stage_says_nothing() -> None:
-    rules = [make_rule(mode=Mode.OFF, outcome=Outcome.BLOCK), make_rule(kind="avs", parameters={})]
-    assert decide(rules, BEFORE).verdicts == ()
+    rules = [make_rule(mode=Mode.OFF, outcome=Outcome.BLOCK), make_rule(stages=AFTER)]
+    assert decide(rules, BEFORE).verdicts == []
 
 
 def test_shadow_is_recorded_without_effect() -> None:
@@ -99,9 +113,30 @@ def test_shadow_is_recorded_without_effect() -> None:
 def test_a_rule_that_cannot_tell_follows_its_policy(
     policy: ErrorPolicy, decision: Decision, score: int
 ) -> None:
-    result = decide([failing_rule(on_error=policy, outcome=Outcome.BLOCK, points=10)], BEFORE)
-    assert (result.decision, result.score, only(result)) == (decision, score, Status.ERROR)
-    assert "device" in result.verdicts[0].value
+    fields: dict[str, Any] = {"on_error": policy, "outcome": Outcome.BLOCK, "points": 10}
+    for rule in (failing_rule(**fields), make_rule(is_hit=None, **fields)):
+        result = decide([rule], BEFORE)
+        assert (result.decision, result.score, only(result)) == (decision, score, Status.ERROR)
+
+
+def test_a_rule_that_fails_says_why() -> None:
+    assert decide([failing_rule()], BEFORE).reasons == ("r: the device is not known",)
+
+
+def test_a_rule_hits_an_order_once() -> None:
+    rule = make_rule(points=30, stages=frozenset(Stage))
+    after = replace(BEFORE, stage=Stage.AFTER_AUTHORIZATION, score=30)
+    assert decide([rule], after, settled=frozenset({"r"})).score == 30
+
+
+def test_a_share_of_the_orders_is_always_the_same_orders() -> None:
+    rule = make_rule(mode=Mode.SHARE, share=30, points=1)
+    orders = [replace(BEFORE, order_id=f"ord_{number}") for number in range(1000)]
+    scores = [decide([rule], order).score for order in orders]
+    assert 240 < sum(scores) < 360
+    assert scores == [decide([rule], order).score for order in orders]
+    wider = replace(rule, share=60)
+    assert all(decide([wider], order).score for order, score in zip(orders, scores, strict=True) if score)
 
 
 def test_the_allow_list_snoozes_everything_but_a_block() -> None:
@@ -136,7 +171,7 @@ def test_the_score_is_the_sum_of_the_verdicts_and_every_rule_has_one(chosen: lis
 
 @given(rules)
 def test_shadow_rules_never_change_anything(chosen: list[Rule]) -> None:
-    without = [rule for rule in chosen if rule.mode is Mode.ON]
+    without = [rule for rule in chosen if rule.mode in (Mode.ON, Mode.SHARE)]
     assert decide(chosen, BEFORE).decision == decide(without, BEFORE).decision
     assert decide(chosen, BEFORE).score == decide(without, BEFORE).score
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.db import DatabaseError
@@ -11,12 +12,13 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from fraud import lists
-from fraud.models import Assessment, Review, ReviewState, RuleConfig, Verdict
+from fraud.live import NoRulesError, forget_plan
+from fraud.models import Assessment, Review, ReviewState, RuleActivation, Verdict
 from fraud.screening import RuleScreener
 from payments.decisions import Decision, Stage
 from payments.models import Payment
 from payments.screening import Screening, get_screener
-from tests.factories.fraud import RuleConfigFactory
+from tests.factories.fraud import RuleFactory, put_in_force
 from tests.factories.payments import PaymentFactory
 
 pytestmark = pytest.mark.django_db
@@ -31,11 +33,6 @@ def _without_redis(settings: Settings) -> None:
 @pytest.fixture
 def payment() -> Payment:
     return PaymentFactory()
-
-
-@pytest.fixture
-def no_rules() -> None:
-    RuleConfig.objects.all().delete()
 
 
 def screen(payment: Payment, stage: Stage = BEFORE) -> Screening:
@@ -119,14 +116,14 @@ def test_points_before_and_after_are_added(payment: Payment) -> None:
     ]
 
 
-def test_a_review_that_a_challenge_overruled_is_not_forgotten(payment: Payment, no_rules: None) -> None:
-    RuleConfigFactory(kind="high_amount", parameters={"default": "1"}, outcome="review")
-    RuleConfigFactory(kind="high_amount", parameters={"default": "1"}, outcome="challenge")
+def test_a_review_that_a_challenge_overruled_is_not_forgotten(payment: Payment) -> None:
+    above = {"ruleset": None, "expression": 'amount > money("1 EUR")', "parameters": {}}
+    put_in_force(*(RuleFactory.build(**above, outcome=outcome) for outcome in ("review", "challenge")))
     assert [screen(payment, stage).decision for stage in Stage] == [Decision.CHALLENGE, Decision.REVIEW]
 
 
-def test_a_velocity_limit_blocks_the_next_order_and_not_the_retry(no_rules: None) -> None:
-    RuleConfigFactory(parameters={"dimension": "card", "limit": 2, "window_seconds": 3600})
+def test_a_velocity_limit_blocks_the_next_order_and_not_the_retry() -> None:
+    put_in_force(RuleFactory.build(ruleset=None, parameters={"limit": 2}))
     payments = PaymentFactory.create_batch(3)
     assert [screen(payment).decision for payment in payments] == [
         Decision.APPROVE,
@@ -136,20 +133,30 @@ def test_a_velocity_limit_blocks_the_next_order_and_not_the_retry(no_rules: None
     assert screen(payments[0]).decision == Decision.APPROVE
 
 
+def test_a_rule_may_ask_for_what_was_counted_and_for_the_card(payment: Payment) -> None:
+    expression = 'velocity("card", "1h") >= 1 and card_country != billing_country'
+    put_in_force(RuleFactory.build(ruleset=None, expression=expression, parameters={}))
+    answer(payment, country="US")
+    assert [screen(payment, stage).decision for stage in Stage] == [Decision.APPROVE, Decision.BLOCK]
+    after = Assessment.objects.get(stage=AFTER)
+    assert (after.context["velocity"]["card:3600"], after.context["card_country"]) == (1, "US")
+
+
 def test_a_screener_that_is_down_says_so_instead_of_passing(
     payment: Payment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise DatabaseError("down")
 
-    monkeypatch.setattr("fraud.screening.count_order", fail)
+    monkeypatch.setattr("fraud.gathering.count_order", fail)
     with pytest.raises(DatabaseError):
         RuleScreener().screen(payment.order, payment, stage=BEFORE)
 
 
-def test_a_rule_edited_past_its_check_stops_the_screening(payment: Payment, no_rules: None) -> None:
-    RuleConfigFactory(parameters={"limit": "four"})
-    with pytest.raises(ValueError, match="whole number"):
+def test_no_rules_in_force_is_no_silent_pass(payment: Payment) -> None:
+    put_in_force(RuleFactory.build(ruleset=None))
+    forget_plan()
+    with patch.object(RuleActivation.objects, "in_force", return_value=None), pytest.raises(NoRulesError):
         RuleScreener().screen(payment.order, payment, stage=BEFORE)
 
 

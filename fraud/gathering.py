@@ -1,0 +1,118 @@
+"""Gathers what is known of an order into the facts that the rules judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from django.utils import timezone
+
+from fraud.facts import FraudContext, VelocityKey
+from fraud.lists import find_matches, mask_email
+from fraud.models import ListEntry
+from fraud.velocity import Counts, count_order
+from payments.decisions import Stage
+from payments.models import Order, Payment
+
+
+def gather_before(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -> FraudContext:
+    """Everything that is known before the gateway is asked; the order is counted here, once."""
+    counts = _count(order, payment, keys)
+    return replace(
+        _gather_order(order, payment),
+        list_matches=find_matches(_listed_values(order, payment)),
+        velocity=counts.by_window,
+        velocity_source=counts.source,
+    )
+
+
+def gather_after(order: Order, payment: Payment, before: Mapping[str, Any], *, score: int) -> FraudContext:
+    """The facts as they were before the authorization, and what the gateway's answer adds.
+
+    Without a screening before it (it failed), what can still be known is gathered now; nothing is counted.
+    """
+    known = FraudContext.from_dict(before) if before.get("stage") else _gather_order(order, payment)
+    card = payment.card
+    matches = {
+        *known.list_matches,
+        *find_matches(_values_of_card(payment) if before else _listed_values(order, payment)),
+    }
+    return replace(
+        known,
+        stage=Stage.AFTER_AUTHORIZATION,
+        card_country=_text(card, "country").upper(),
+        card_brand=_text(card, "brand"),
+        card_funding=_text(card, "funding"),
+        card_last4=_text(card, "last4"),
+        avs=_text(card, "avs"),
+        cvv=_text(card, "cvc"),
+        three_d_secure=_text(card, "three_d_secure"),
+        risk_score=card.get("risk_score"),
+        list_matches=tuple(sorted(matches, key=lambda match: (match.list, match.kind, match.value))),
+        score=score,
+    )
+
+
+def _gather_order(order: Order, payment: Payment) -> FraudContext:
+    created_at, now = order.customer_created_at, timezone.now()
+    postcodes = [_text(address, "postal_code").casefold() for address in (order.billing, order.shipping)]
+    lines = [line for line in order.lines if isinstance(line, dict)]
+    return FraudContext(
+        stage=Stage.BEFORE_AUTHORIZATION,
+        amount=order.amount,
+        currency=order.currency,
+        order_id=order.pk,
+        assessed_at=int(now.timestamp()),
+        is_guest=not order.customer_id,
+        is_saved_card=payment.saved_method_id is not None,
+        is_merchant_initiated=payment.is_merchant_initiated,
+        line_count=len(lines) or None,
+        item_count=sum(int(line.get("quantity") or 0) for line in lines) or None,
+        customer_id=order.customer_id,
+        customer_email=mask_email(order.customer_email),
+        email_domain=order.customer_email.rpartition("@")[2].strip().casefold(),
+        customer_since=int(created_at.timestamp()) if created_at else None,
+        customer_age_days=(now - created_at).days if created_at else None,
+        ip=_text(order.context, "ip"),
+        device=_text(order.context, "device"),
+        billing_country=_text(order.billing, "country").upper(),
+        shipping_country=_text(order.shipping, "country").upper(),
+        ip_country=_text(order.context, "ip_country").upper(),
+        is_same_postcode=postcodes[0] == postcodes[1] if all(postcodes) else None,
+    )
+
+
+def _count(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -> Counts:
+    """Count by what is known before the gateway is asked; a card is its token until then."""
+    values = {
+        "card": payment.payment_method,
+        "email": order.customer_email.strip().casefold(),
+        "ip": _text(order.context, "ip"),
+        "device": _text(order.context, "device"),
+        "customer": order.customer_id,
+    }
+    return count_order(order.pk, order.total, values, {key.seconds for key in keys})
+
+
+def _listed_values(order: Order, payment: Payment) -> dict[str, set[str]]:
+    """What is looked up in the lists before the gateway has named the card."""
+    kinds = ListEntry.Kind
+    return {
+        kinds.EMAIL: {order.customer_email},
+        kinds.IP: {_text(order.context, "ip")},
+        kinds.DEVICE: {_text(order.context, "device")},
+        kinds.CUSTOMER: {order.customer_id},
+        kinds.COUNTRY: {_text(order.billing, "country"), _text(order.shipping, "country")},
+        **_values_of_card(payment),
+    }
+
+
+def _values_of_card(payment: Payment) -> dict[str, set[str]]:
+    kinds = ListEntry.Kind
+    return {kinds.CARD: {payment.card_fingerprint}, kinds.COUNTRY: {_text(payment.card, "country")}}
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    return value.strip() if isinstance(value, str) else ""

@@ -1,0 +1,224 @@
+"""What people do with rule sets: draft, submit, publish, schedule, roll back, compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from fraud.live import forget_plan
+from fraud.models import Rule, RuleActivation, RuleSet, RuleSetState
+from fraud.plans import RuleError, compile_row
+from payments.errors import ConflictError, InvalidRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One rule's difference between two versions; of one that is new or gone, the fields of the one there is."""
+
+    key: str
+    name: str
+    kind: str  # added | removed | changed
+    fields: Mapping[str, tuple[Any, Any]]  # name -> before, after
+
+
+def begin_draft(*, actor: str, note: str = "", based_on: RuleSet | None = None) -> RuleSet:
+    """A new draft with the rules of the set in force, or of another."""
+    source = based_on or RuleSet.objects.live()
+    with transaction.atomic():
+        newest = (
+            RuleSet.objects.select_for_update().order_by("-number").first()
+        )  # numbers are given one by one
+        draft = RuleSet.objects.create(
+            number=newest.number + 1 if newest else 1,
+            note=note,
+            based_on=source,
+            created_by=actor,
+            editors=[actor],
+        )
+        Rule.objects.bulk_create(_copy(rule, draft) for rule in (source.rules.all() if source else ()))
+    return draft
+
+
+def _copy(rule: Rule, draft: RuleSet) -> Rule:
+    return Rule(ruleset=draft, **rule.to_json())
+
+
+def save_rule(draft_id: str, rule: Rule, *, actor: str) -> Rule:
+    """Add the rule to the draft, or replace the one of its key. Raises `ConflictError`, `RuleError`."""
+    with transaction.atomic():
+        draft = _locked_draft(draft_id, "changed")
+        rule.ruleset = draft
+        compile_row(rule)
+        rule.pk = draft.rules.filter(key=rule.key).values_list("pk", flat=True).first()
+        rule.save()
+        _note_editor(draft, actor)
+    return rule
+
+
+def remove_rule(draft_id: str, key: str, *, actor: str) -> None:
+    """Take a rule out of the draft. Raises `ConflictError`, `InvalidRequestError`."""
+    with transaction.atomic():
+        draft = _locked_draft(draft_id, "changed")
+        removed, _ = draft.rules.filter(key=key).delete()
+        if not removed:
+            raise InvalidRequestError(f"{draft} has no rule “{key}”; nothing was changed.")
+        _note_editor(draft, actor)
+
+
+def submit(draft_id: str, *, actor: str) -> RuleSet:
+    """Close the draft for another person to publish. Raises `ConflictError`, `InvalidRequestError`."""
+    with transaction.atomic():
+        draft = _locked_draft(draft_id, "submitted")
+        problems = find_problems(draft)
+        if problems:
+            listed = "; ".join(f"{rule.name}: {error}" for rule, error in problems)
+            raise InvalidRequestError(f"{draft} cannot run: {listed}. It was not submitted.")
+        draft.digest = digest_of(draft.rules.all())
+        if draft.based_on and draft.digest == digest_of(draft.based_on.rules.all()):
+            raise InvalidRequestError(f"{draft} does not differ from {draft.based_on}; it was not submitted.")
+        draft.state, draft.submitted_by, draft.submitted_at = RuleSetState.SUBMITTED, actor, timezone.now()
+        draft.editors = sorted({*draft.editors, actor})
+        draft.save()
+    return draft
+
+
+def reopen(ruleset_id: str, *, actor: str) -> RuleSet:
+    """Make a submitted set a draft again. Raises `ConflictError`."""
+    with transaction.atomic():
+        ruleset = _locked(ruleset_id, RuleSetState.SUBMITTED, "reopened")
+        ruleset.state, ruleset.digest = RuleSetState.DRAFT, ""
+        ruleset.submitted_by, ruleset.submitted_at = "", None
+        ruleset.editors = sorted({*ruleset.editors, actor})
+        ruleset.save()
+    return ruleset
+
+
+def discard(ruleset_id: str, *, actor: str) -> RuleSet:
+    """End a draft; it is kept to be looked at. Raises `ConflictError`."""
+    with transaction.atomic():
+        draft = _locked_draft(ruleset_id, "discarded")
+        draft.state = RuleSetState.DISCARDED
+        draft.editors = sorted({*draft.editors, actor})
+        draft.save()
+    return draft
+
+
+def publish(
+    ruleset_id: str, *, actor: str, starts_at: datetime | None = None, note: str = ""
+) -> RuleActivation:
+    """Put a submitted set in force, now or later. Every process takes it within five seconds of that.
+
+    Raises `ConflictError` for who had a hand in it, or when it was changed or decided meanwhile;
+    `InvalidRequestError` for a time that is over.
+    """
+    with transaction.atomic():
+        ruleset = _locked(ruleset_id, RuleSetState.SUBMITTED, "published")
+        if actor in ruleset.editors:
+            raise ConflictError(
+                f"You had a hand in {ruleset}: another person publishes it; nothing was changed."
+            )
+        if digest_of(ruleset.rules.all()) != ruleset.digest:
+            raise ConflictError(f"{ruleset} is not what was submitted; nothing was changed.")
+        ruleset.state, ruleset.published_by, ruleset.published_at = (
+            RuleSetState.PUBLISHED,
+            actor,
+            timezone.now(),
+        )
+        ruleset.save()
+        return _activate(ruleset, actor=actor, starts_at=starts_at, note=note)
+
+
+def roll_back(
+    ruleset_id: str, *, actor: str, starts_at: datetime | None = None, note: str = ""
+) -> RuleActivation:
+    """Put an earlier set in force again: it was published once, so one person is enough. Raises `ConflictError`."""
+    with transaction.atomic():
+        ruleset = _locked(ruleset_id, RuleSetState.PUBLISHED, "put in force")
+        if starts_at is None and RuleSet.objects.live() == ruleset:
+            raise ConflictError(f"{ruleset} is in force; nothing was changed.")
+        return _activate(ruleset, actor=actor, starts_at=starts_at, note=note, is_rollback=True)
+
+
+def cancel_activation(activation_id: int, *, actor: str) -> RuleActivation:
+    """Take back what was scheduled and has not begun. Raises `ConflictError`."""
+    waiting = RuleActivation.objects.waiting().filter(pk=activation_id)
+    if not waiting.update(cancelled_at=timezone.now(), cancelled_by=actor):
+        raise ConflictError("It has begun, or was cancelled already; nothing was changed.")
+    return RuleActivation.objects.get(pk=activation_id)
+
+
+def find_problems(ruleset: RuleSet) -> list[tuple[Rule, RuleError]]:
+    """The rules of the set that cannot run, with the reason."""
+    found = []
+    for rule in ruleset.rules.all():
+        try:
+            compile_row(rule)
+        except RuleError as error:
+            found.append((rule, error))
+    return found
+
+
+def compare(before: RuleSet | None, after: RuleSet) -> list[Change]:
+    """What became of each rule from one version to the other, in the order of the later one."""
+    old = {rule.key: rule.to_json() for rule in before.rules.all()} if before else {}
+    new = {rule.key: rule.to_json() for rule in after.rules.all()}
+    changes = [_compare_rule(key, old.get(key, {}), new.get(key, {})) for key in [*new, *(old.keys() - new)]]
+    return [change for change in changes if change.fields]
+
+
+def _compare_rule(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
+    kind = "added" if not old else "removed" if not new else "changed"
+    fields = {name: (old.get(name), new.get(name)) for name in (new or old) if old.get(name) != new.get(name)}
+    return Change(key, str((new or old)["name"]), kind, fields)
+
+
+def digest_of(rules: Iterable[Rule]) -> str:
+    """SHA-256 of the rules by key, in canonical JSON."""
+    lines = sorted((rule.to_json() for rule in rules), key=lambda rule: str(rule["key"]))
+    return hashlib.sha256(json.dumps(lines, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _activate(
+    ruleset: RuleSet, *, actor: str, starts_at: datetime | None, note: str, is_rollback: bool = False
+) -> RuleActivation:
+    now = timezone.now()
+    if starts_at is not None and starts_at <= now:
+        raise InvalidRequestError("That time is over; choose a later one or none. Nothing was changed.")
+    newest = RuleActivation.objects.filter(starts_at__lte=now).aggregate(newest=Max("starts_at"))["newest"]
+    transaction.on_commit(forget_plan)
+    return RuleActivation.objects.create(
+        ruleset=ruleset,
+        starts_at=starts_at or max(now, newest or now),
+        is_rollback=is_rollback,
+        note=note,
+        created_by=actor,
+    )
+
+
+def _locked(ruleset_id: str, state: RuleSetState, wish: str) -> RuleSet:
+    try:
+        ruleset = RuleSet.objects.locked(ruleset_id)
+    except RuleSet.DoesNotExist:
+        raise InvalidRequestError(f"There is no rule set {ruleset_id}.") from None
+    if ruleset.state != state:
+        is_now = ruleset.get_state_display().lower()
+        raise ConflictError(f"{ruleset} is {is_now}: it cannot be {wish}; nothing was changed.")
+    return ruleset
+
+
+def _locked_draft(draft_id: str, wish: str) -> RuleSet:
+    return _locked(draft_id, RuleSetState.DRAFT, wish)
+
+
+def _note_editor(draft: RuleSet, actor: str) -> None:
+    if actor not in draft.editors:
+        draft.editors = [*draft.editors, actor]
+        draft.save(update_fields=["editors"])
