@@ -9,10 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import checkout, end_to_end, ledger, memory, receipt, receipt_processed, scale
+from benchmarks import checkout, decisions, end_to_end, ledger, memory, receipt, receipt_processed, scale
 
 BENCHMARKS = {
     "checkout": checkout.main,
+    "decisions": decisions.main,
     "end_to_end": end_to_end.main,
     "ledger": ledger.main,
     "memory": memory.main,

@@ -93,6 +93,7 @@ def _compile_code(row: RuleRow) -> Rule:
         test=lambda context: judge(context, parameters)[0],
         explain=lambda context: judge(context, parameters)[1],
         stages=known.stages,
+        source=row.code,
         **_common(row),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from fraud.decision import FraudResult, RuleVerdict, decide
+from fraud.decision import FraudResult, decide
 from fraud.gathering import gather_after, gather_before
 from fraud.live import live_plan
 from fraud.models import Assessment, Review, ReviewState, Verdict
@@ -64,9 +65,7 @@ class RuleScreener:
             microseconds=judged.microseconds if judged else 0,
         )
         if judged:
-            Verdict.objects.bulk_create(
-                _verdict_row(assessment, verdict, judged.result) for verdict in judged.result.verdicts
-            )
+            Verdict.objects.bulk_create(_verdict_rows(assessment, judged.result))
 
     def open_review(self, order: Order, payment: Payment, *, expires_at: datetime) -> None:
         """Put the order into the queue; of one that is there, only the deadline moves."""
@@ -109,18 +108,19 @@ def _decide_again(live: LivePlan, order: Order, payment: Payment) -> FraudResult
     return decide(live.plan, context, wants_review=wanted_review, settled=settled)
 
 
-def _verdict_row(assessment: Assessment, verdict: RuleVerdict, result: FraudResult) -> Verdict:
-    rule, seen = verdict.rule, verdict.explain(result.context)
-    return Verdict(
-        assessment=assessment,
-        rule_id=rule.id,
-        rule_key=rule.key,
-        rule_name=rule.name,
-        rule_kind=rule.code or ("total" if rule.is_total else "expression"),
-        status=verdict.status,
-        outcome=verdict.outcome or "",
-        value=seen.value[:200],
-        threshold=seen.threshold[:200],
-        points=verdict.points,
-        nanoseconds=verdict.nanoseconds,
-    )
+def _verdict_rows(assessment: Assessment, result: FraudResult) -> Iterable[Verdict]:
+    for verdict, nanoseconds in zip(result.verdicts, result.nanoseconds, strict=True):
+        rule, seen = verdict.rule, verdict.explain(result.context)
+        yield Verdict(
+            assessment=assessment,
+            rule_id=rule.id,
+            rule_key=rule.key,
+            rule_name=rule.name,
+            rule_kind="total" if rule.is_total else rule.source,
+            status=verdict.status,
+            outcome=verdict.outcome or "",
+            value=seen.value[:200],
+            threshold=seen.threshold[:200],
+            points=verdict.points,
+            nanoseconds=nanoseconds,
+        )

@@ -94,7 +94,7 @@ def test_after_the_authorization_a_challenge_becomes_a_review() -> None:
 
 def test_a_rule_that_is_off_or_of_the_other_stage_says_nothing() -> None:
     rules = [make_rule(mode=Mode.OFF, outcome=Outcome.BLOCK), make_rule(stages=AFTER)]
-    assert decide(rules, BEFORE).verdicts == []
+    assert not decide(rules, BEFORE).verdicts
 
 
 def test_shadow_is_recorded_without_effect() -> None:
