@@ -1,0 +1,161 @@
+"""Rules as nested Python functions, chosen by the shape of each node: the live path, well below a microsecond.
+
+Each takes a `FraudContext` and gives True, False or None (unknown); none of them raises for a fact that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from operator import attrgetter, eq, ge, gt, le, lt, ne
+from typing import Any
+
+from fraud.facts import FACTS, FactType, FraudContext
+from fraud.language import shapes, tree, values
+from fraud.language.expression import Expression
+from fraud.language.numbers import MAX_SCORE, MILLION, scale_of, scaled
+from fraud.language.vocabulary import FRACTIONS
+
+Condition = Callable[[FraudContext], bool | None]
+Value = Callable[[FraudContext], Any]
+_NOBODY: Any = None  # constants need no context
+
+
+def compile_expression(expression: Expression) -> Condition:
+    """The rule as a function of one order's facts. None means that it cannot tell."""
+    return _condition(expression.tree)
+
+
+def _condition(node: tree.Node) -> Condition:
+    condition = _shape(node)
+    return shapes.always(condition(_NOBODY)) if tree.is_constant(node) else condition
+
+
+def _shape(node: tree.Node) -> Condition:
+    match node:
+        case tree.And(operands):
+            return _join(operands, absorbing=False)
+        case tree.Or(operands):
+            return _join(operands, absorbing=True)
+        case tree.Not(operand):
+            return shapes.opposite(_condition(operand))
+        case tree.Compare():
+            return _compare(node)
+        case tree.Between(subject, low, high):
+            scale = scale_of(subject, low, high)
+            return shapes.between(*(_value(part, scale) for part in (subject, low, high)))
+        case tree.Member(subject, choices, negated):
+            return (shapes.not_member if negated else shapes.member)(_value(subject), _constants(choices))
+        case tree.Known(operand, negated):
+            return (shapes.unknown if negated else shapes.known)(_value(operand, scale_of(operand)))
+        case tree.TextTest(function, subject, needle):
+            return shapes.TEXT_TESTS[function](_value(subject), values.lower(str(needle.value)))
+        case tree.Listed():
+            return shapes.listed(node.name)
+        case tree.Boolean(value):
+            return shapes.always(value)
+        case tree.Reference(name):
+            return attrgetter(name)
+    raise TypeError(f"{type(node).__name__} is no condition")
+
+
+def _join(operands: Sequence[tree.Node], *, absorbing: bool) -> Condition:
+    """And (absorbed by False) or or (absorbed by True); constants that change nothing are left out."""
+    two, many = (shapes.either, shapes.any_of) if absorbing else (shapes.both, shapes.all_of)
+    kept = [operand for operand in operands if operand != tree.Boolean(not absorbing)]
+    if tree.Boolean(absorbing) in kept:
+        return shapes.always(absorbing)
+    conditions = tuple(map(_condition, kept))
+    match conditions:
+        case ():
+            return shapes.always(not absorbing)
+        case (only,):
+            return only
+        case (first, second):
+            return two(first, second)
+    return many(conditions)
+
+
+def _compare(node: tree.Compare) -> Condition:
+    scale = scale_of(node.left, node.right)
+    operator, left, right = node.operator, node.left, node.right
+    if tree.is_constant(left):
+        operator, left, right = _MIRRORED[operator], right, left
+    if tree.is_constant(right):
+        return _compare_with_constant(operator, left, _value(right, scale)(_NOBODY), scale)
+    if isinstance(right, tree.Amounts) and left == tree.Reference("amount"):
+        return shapes.AMOUNT_AGAINST_LIMITS[operator](right.by_currency)
+    if _is_text_fact(left) and _is_text_fact(right):
+        return shapes.TWO_TEXTS[operator](_getter(left), _getter(right))
+    return shapes.two_values(_FUNCTIONS[operator], _value(left, scale), _value(right, scale))
+
+
+def _compare_with_constant(operator: str, left: tree.Node, limit: Any, scale: int) -> Condition:
+    if isinstance(left, tree.Velocity) and scale == 1:
+        return shapes.FIGURE_AGAINST_CONSTANT[operator](left.key.name, limit)
+    if _is_text_fact(left):
+        return shapes.TEXT_AGAINST_CONSTANT[operator](_getter(left), limit)
+    return shapes.VALUE_AGAINST_CONSTANT[operator](_value(left, scale), limit)
+
+
+def _is_text_fact(node: tree.Node) -> bool:
+    return isinstance(node, tree.Reference) and FACTS[node.name].type is FactType.TEXT
+
+
+def _getter(node: tree.Node) -> Value:
+    return attrgetter(node.name) if isinstance(node, tree.Reference) else _value(node)
+
+
+_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_FUNCTIONS = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def _value(node: tree.Node, scale: int = 1) -> Value:
+    """The node's value, multiplied by the scale if it is a number; None when it is unknown."""
+    match node:
+        case tree.Reference(name):
+            return _fact(name, scale)
+        case tree.Velocity(key):
+            return shapes.figure(key.name, scale if tree.type_of(node) is FactType.NUMBER else 1)
+        case tree.Number(value) | tree.Parameter(value=value):
+            return shapes.always(_plain(value, scale))
+        case tree.Text(value):
+            return shapes.always(value)
+        case tree.Amounts():
+            return shapes.amount_of(node.by_currency)
+        case tree.DaysSince(time):
+            return shapes.days_since(attrgetter(time.name), scale)
+        case tree.Lower(operand):
+            return shapes.lowered(_value(operand))
+        case tree.Arithmetic(operator, left, right):
+            return (shapes.plus if operator == "+" else shapes.minus)(
+                _value(left, scale), _value(right, scale)
+            )
+    return _condition(node)
+
+
+def _fact(name: str, scale: int) -> Value:
+    get = attrgetter(name)
+    match FACTS[name].type:
+        case FactType.TEXT:
+            return shapes.text(get)
+        case FactType.NUMBER if name in FRACTIONS:
+            return shapes.millionths(get, MILLION, MAX_SCORE) if scale != 1 else shapes.not_nan(get)
+        case FactType.NUMBER if scale != 1:
+            return shapes.times(get, scale)
+    return get
+
+
+def _plain(value: tree.ParameterValue, scale: int) -> Any:
+    """A constant as it is compared: a fraction as the double that is nearest, which 15 digits tell apart."""
+    if isinstance(value, str | tuple):
+        return value
+    number = scaled(value, scale)
+    return float(number) if isinstance(number, Decimal) else number
+
+
+def _constants(nodes: Sequence[tree.Node]) -> frozenset[Any]:
+    found = (
+        _plain(node.value, 1) for node in nodes if isinstance(node, tree.Number | tree.Text | tree.Parameter)
+    )
+    return frozenset(item for value in found for item in (value if isinstance(value, tuple) else (value,)))
