@@ -30,6 +30,8 @@ PREFIXES = {
     "shp": "shipment",
     "rev": "review",
     "asm": "assessment",
+    "rset": "rule set",
+    "btr": "back-test",
     "rec": "reconciliation run",
     "dis": "discrepancy",
     "dlv": "delivery",

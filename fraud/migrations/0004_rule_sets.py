@@ -147,7 +147,7 @@ class Migration(migrations.Migration):
                 "constraints": [
                     models.CheckConstraint(condition=models.Q(("state__in", ["draft", "submitted", "published", "discarded"])), name="fraud_ruleset_state_known"),
                     models.CheckConstraint(condition=models.Q(("published_by", ""), models.Q(("published_by", models.F("submitted_by")), _negated=True), _connector="OR"), name="fraud_ruleset_published_by_another"),
-                    models.CheckConstraint(condition=models.Q(models.Q(("state", "published"), _negated=True), models.Q(models.Q(("published_by", ""), ("digest", ""), _connector="OR"), _negated=True), _connector="OR"), name="fraud_ruleset_published_is_signed"),
+                    models.CheckConstraint(condition=models.Q(models.Q(("state", "published"), _negated=True), models.Q(("published_by", ""), ("digest", ""), _connector="OR", _negated=True), _connector="OR"), name="fraud_ruleset_published_is_signed"),
                 ],
             },
         ),

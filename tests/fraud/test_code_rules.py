@@ -51,4 +51,4 @@ def test_wrong_parameters_are_refused_in_words(parameters: Any, words: str) -> N
 
 def test_a_name_is_given_once() -> None:
     with pytest.raises(ValueError, match="already"):
-        register("high_amount", "Twice", Parameters)
+        register("high_amount", "Twice", Parameters)(CODE_RULES["high_amount"].judge)

@@ -120,7 +120,7 @@ def test_a_screening_that_fails_holds_the_order_for_a_person(
     def fail(*_: Any) -> None:
         raise DatabaseError("the lists cannot be read")
 
-    monkeypatch.setattr("fraud.screening.find_matches", fail)
+    monkeypatch.setattr("fraud.gathering.find_matches", fail)
     order = place()
     assert (order.state, gateway.captured) == ("review", {})
     assert Review.objects.get().is_open

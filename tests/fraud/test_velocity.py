@@ -22,7 +22,7 @@ from payments.decisions import Decision, Stage
 from payments.models import Order
 from payments.money import Money
 from payments.screening import Screening
-from tests.factories.fraud import RuleConfigFactory
+from tests.factories.fraud import RuleFactory, put_in_force
 from tests.factories.payments import ApiClientFactory, GatewayAccountFactory, OrderFactory, PaymentFactory
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.django_db(transaction=True)]
@@ -116,7 +116,7 @@ def test_of_32_orders_screened_at_once_on_one_card_exactly_4_pass(
     url: str | None, settings: Settings
 ) -> None:
     settings.REDIS_URL = url or settings.REDIS_URL
-    RuleConfigFactory(parameters={"dimension": "card", "limit": 4, "window_seconds": 3600})
+    put_in_force(RuleFactory.build(ruleset=None))
     client, account = ApiClientFactory(), GatewayAccountFactory()
     payments = [PaymentFactory(order__client=client, account=account) for _ in range(32)]
     by_order = {payment.order: payment for payment in payments}
