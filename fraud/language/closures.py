@@ -45,7 +45,9 @@ def _shape(node: tree.Node) -> Condition:
             scale = scale_of(subject, low, high)
             return shapes.between(*(_value(part, scale) for part in (subject, low, high)))
         case tree.Member(subject, choices, negated):
-            return (shapes.not_member if negated else shapes.member)(_value(subject), _constants(choices))
+            scale = scale_of(subject, *choices)
+            build = shapes.not_member if negated else shapes.member
+            return build(_value(subject, scale), _constants(choices, scale))
         case tree.Known(operand, negated):
             return (shapes.unknown if negated else shapes.known)(_value(operand, scale_of(operand)))
         case tree.TextTest(function, subject, needle):
@@ -117,10 +119,8 @@ def _value(node: tree.Node, scale: int = 1) -> Value:
             return _fact(name, scale)
         case tree.Velocity(key):
             return shapes.figure(key.name, scale if tree.type_of(node) is FactType.NUMBER else 1)
-        case tree.Number(value) | tree.Parameter(value=value):
+        case tree.Number(value) | tree.Text(value) | tree.Parameter(value=value):
             return shapes.always(_plain(value, scale))
-        case tree.Text(value):
-            return shapes.always(value)
         case tree.Amounts():
             return shapes.amount_of(node.by_currency)
         case tree.DaysSince(time):
@@ -154,8 +154,10 @@ def _plain(value: tree.ParameterValue, scale: int) -> Any:
     return float(number) if isinstance(number, Decimal) else number
 
 
-def _constants(nodes: Sequence[tree.Node]) -> frozenset[Any]:
+def _constants(nodes: Sequence[tree.Node], scale: int) -> frozenset[Any]:
     found = (
-        _plain(node.value, 1) for node in nodes if isinstance(node, tree.Number | tree.Text | tree.Parameter)
+        _plain(node.value, scale)
+        for node in nodes
+        if isinstance(node, tree.Number | tree.Text | tree.Parameter)
     )
     return frozenset(item for value in found for item in (value if isinstance(value, tuple) else (value,)))
