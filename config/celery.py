@@ -31,6 +31,7 @@ BEAT_SCHEDULE: dict[str, tuple[str, float | dict[str, str]]] = {
     "watch webhooks": ("webhooks.tasks.watch_webhooks", 60.0),
     "look for missing webhooks": ("webhooks.tasks.check_gaps", {"minute": "20"}),
     "look for missing webhooks of three days": ("webhooks.tasks.look_back", {"hour": "2", "minute": "40"}),
+    "run back-tests": ("fraud.tasks.run_backtests", 5.0),
     "expire reviews": ("fraud.tasks.expire_reviews", 60.0),
     "reconcile yesterday": ("reconciliation.tasks.reconcile_due", {"minute": "30"}),
     "resume reconciliations": ("reconciliation.tasks.resume_runs", 60.0),

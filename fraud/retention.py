@@ -40,6 +40,7 @@ class FraudData:
         "fraud_ruleset": "Which rules decided when, and who published them.",
         "fraud_rule": "Which rules decided when.",
         "fraud_ruleactivation": "Which rules decided when.",
+        "fraud_backtest": "Figures and order ids, no facts of a person.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from babel import Locale
-from moneyed import CurrencyDoesNotExist, get_currency
+from moneyed import CURRENCIES, CurrencyDoesNotExist, get_currency
 
 _MAX_DIGITS = 18
 _MAX_SCALE = 40  # digits after the point that are read at all: `1e-999999999` would fill the memory
@@ -38,6 +38,13 @@ def exponent(currency: str) -> int:
     except CurrencyDoesNotExist:
         raise ValueError(f"{currency!r} is not a payable ISO 4217 currency") from None
     return len(str(sub_unit)) - 1
+
+
+@cache
+def payable_currencies() -> Mapping[str, int]:
+    """The exponent of every currency that has one."""
+    codes = (code for code in CURRENCIES if _CODE.match(code) and code not in _NOT_PAYABLE)
+    return {code: exponent(code) for code in sorted(codes)}
 
 
 @dataclass(frozen=True, slots=True)

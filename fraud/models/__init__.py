@@ -1,6 +1,7 @@
 """The tables of fraud: rules, what they said of each order, lists, counted events and the review queue."""
 
 from fraud.models.assessment import Assessment, Verdict
+from fraud.models.backtest import BackTest, BackTestState
 from fraud.models.listing import ListEntry, ListEntryQuerySet
 from fraud.models.review import (
     APPROVE_REASONS,
@@ -26,6 +27,8 @@ __all__ = [
     "LEASE_MINUTES",
     "REJECT_REASONS",
     "Assessment",
+    "BackTest",
+    "BackTestState",
     "ListEntry",
     "ListEntryQuerySet",
     "ReasonCode",

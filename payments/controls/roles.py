@@ -53,6 +53,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.*_listentry",
         "fraud.draft_ruleset",
         "fraud.publish_ruleset",
+        "fraud.run_backtest",
     ),
     "On-call": (
         *_SEE_ORDERS,
