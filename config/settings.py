@@ -290,6 +290,8 @@ GATEWAY_TIMEOUT_SECONDS = env.int(
 )  # below the lease, so no renewal inside a call
 SAGA_LEASE_SECONDS = env.int("SAGA_LEASE_SECONDS", 30)
 CUSTOMER_ACTION_SECONDS = env.int("CUSTOMER_ACTION_SECONDS", 15 * 60)
+# How long a process decides by the rule set that it knows before it looks for a newer one.
+FRAUD_RULES_SECONDS = env.float("FRAUD_RULES_SECONDS", 2.0)
 REVIEW_SECONDS = env.int(
     "REVIEW_SECONDS", 5 * 24 * 60 * 60
 )  # below the 7 days that a card authorization holds

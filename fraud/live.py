@@ -1,4 +1,4 @@
-"""The rule set in force, kept ready in each process and looked at again every two seconds."""
+"""The rule set in force, kept ready in each process and looked at again every `FRAUD_RULES_SECONDS`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import threading
 import time
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 
 from fraud.models import RuleActivation
 from fraud.plans import LivePlan, RuleError
-
-REFRESH_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +32,12 @@ _looking = threading.Lock()
 
 
 def live_plan() -> LivePlan:
-    """The rules that decide now; at most `REFRESH_SECONDS` old. Raises `NoRulesError`.
+    """The rules that decide now; at most `FRAUD_RULES_SECONDS` old. Raises `NoRulesError`.
 
     One thread looks while the others go on with what is there. When the database does not answer, or the new
     set cannot run, the old one stays in force.
     """
-    if time.monotonic() - _kept.looked_at >= REFRESH_SECONDS and _looking.acquire(
+    if time.monotonic() - _kept.looked_at >= settings.FRAUD_RULES_SECONDS and _looking.acquire(
         blocking=_kept.plan is None
     ):
         try:
@@ -56,7 +55,7 @@ def forget_plan() -> None:
 
 
 def _look() -> None:
-    if time.monotonic() - _kept.looked_at < REFRESH_SECONDS:
+    if time.monotonic() - _kept.looked_at < settings.FRAUD_RULES_SECONDS:
         return  # another thread just did
     try:
         activation = RuleActivation.objects.in_force()

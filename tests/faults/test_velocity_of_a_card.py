@@ -11,15 +11,14 @@ from tests.journeys.shop import Shop, free_url, run_together
 
 pytestmark = [pytest.mark.concurrency, pytest.mark.faults]
 
-LIMIT = """UPDATE fraud_ruleconfig SET mode = 'on', outcome = 'block',
-    parameters = '{"dimension": "card", "limit": 4, "window_seconds": 3600}' WHERE name = 'Card velocity'"""
+LIMIT = "mode = 'on', outcome = 'block', parameters = '{\"limit\": 4}'"
 
 
 @pytest.fixture(autouse=True)
 def limit_of_four(shop: Shop) -> Iterator[None]:
-    shop.sql(LIMIT)
+    shop.change_rule("card-velocity", LIMIT)
     yield
-    shop.sql("UPDATE fraud_ruleconfig SET mode = 'shadow' WHERE name = 'Card velocity'")
+    shop.roll_rules_back()
 
 
 def test_exactly_four_orders_pass_with_redis(shop: Shop) -> None:

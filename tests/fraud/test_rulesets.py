@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from pytest_django import Settings
 
 from fraud import live, rulesets
 from fraud.models import Rule, RuleActivation, RuleSet, RuleSetState
@@ -176,16 +177,18 @@ def test_orders_between_two_looks_cost_no_query(django_assert_num_queries: Any) 
         live.live_plan()
 
 
-def test_a_process_takes_a_new_set_at_its_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_takes_a_new_set_at_its_next_look(settings: Settings) -> None:
     kept = live.live_plan()
     ruleset = put_in_force(build_rule())
-    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.0)
+    settings.FRAUD_RULES_SECONDS = 0.0
     assert (live.live_plan().ruleset_id, kept.number) == (ruleset.pk, 1)
 
 
-def test_a_set_that_cannot_be_read_leaves_the_old_one_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_that_cannot_be_read_leaves_the_old_one_in_force(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
     live.live_plan()
-    monkeypatch.setattr(live, "REFRESH_SECONDS", 0.0)
+    settings.FRAUD_RULES_SECONDS = 0.0
 
     def fail(ruleset: RuleSet) -> None:
         raise RuleError("it cannot run")

@@ -35,10 +35,31 @@ HURRY = {
     "GATEWAY_TIMEOUT_SECONDS": "2",
     "UNKNOWN_QUERY_SECONDS": "1,1,2",
     "CUSTOMER_ACTION_SECONDS": "600",
+    "FRAUD_RULES_SECONDS": "0",
     "LOG_JSON": "true",
     "LOG_LEVEL": "INFO",
     "PYTHONUNBUFFERED": "1",
 }
+CHANGE_RULE = """
+WITH source AS (SELECT ruleset_id FROM fraud_ruleactivation ORDER BY starts_at DESC, id DESC LIMIT 1),
+draft AS (
+    INSERT INTO fraud_ruleset (id, number, state, note, digest, editors, created_by, created_at, submitted_by,
+        published_by, based_on_id)
+    SELECT 'rset_test_' || max(number) + 1, max(number) + 1, 'draft', '', '', '[]', 'user:tester', now(), '', '',
+        (SELECT ruleset_id FROM source) FROM fraud_ruleset
+    RETURNING id
+)
+INSERT INTO fraud_rule (ruleset_id, key, name, code, expression, parameters, points, outcome, mode, share, on_error,
+    position)
+SELECT draft.id, key, name, code, expression, parameters, points, outcome, mode, share, on_error, position
+FROM fraud_rule rule, draft WHERE rule.ruleset_id = (SELECT ruleset_id FROM source);
+UPDATE fraud_rule SET {change} WHERE key = '{key}'
+    AND ruleset_id IN (SELECT id FROM fraud_ruleset WHERE state = 'draft');
+UPDATE fraud_ruleset SET state = 'submitted', digest = 'test', submitted_by = 'user:tester' WHERE state = 'draft';
+UPDATE fraud_ruleset SET state = 'published', published_by = 'user:publisher' WHERE state = 'submitted';
+INSERT INTO fraud_ruleactivation (ruleset_id, starts_at, is_rollback, note, created_by, created_at, cancelled_by)
+SELECT id, now(), FALSE, '', 'user:publisher', now(), '' FROM fraud_ruleset ORDER BY number DESC LIMIT 1
+"""
 ORDER: dict[str, Any] = {
     "amount": 12950,
     "currency": "EUR",
@@ -148,6 +169,17 @@ class Shop:
         with psycopg.connect(self.database, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
+
+    def change_rule(self, key: str, change: str) -> None:
+        """Put a set in force that differs from the one before in this rule: `mode = 'on'`."""
+        self.sql(CHANGE_RULE.format(key=key, change=change))
+
+    def roll_rules_back(self) -> None:
+        """Put the first set in force again."""
+        self.sql(
+            "INSERT INTO fraud_ruleactivation (ruleset_id, starts_at, is_rollback, note, created_by, created_at, "
+            "cancelled_by) SELECT id, now(), TRUE, '', 'user:tester', now(), '' FROM fraud_ruleset WHERE number = 1"
+        )
 
     def manage(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
