@@ -295,6 +295,7 @@ FRAUD_RULES_SECONDS = env.float("FRAUD_RULES_SECONDS", 2.0)
 REVIEW_SECONDS = env.int(
     "REVIEW_SECONDS", 5 * 24 * 60 * 60
 )  # below the 7 days that a card authorization holds
+FRAUD_MATURE_DAYS = env.int("FRAUD_MATURE_DAYS", 90)  # captured and not disputed for so long: genuine
 UNKNOWN_QUERY_SECONDS = env.list("UNKNOWN_QUERY_SECONDS", cast=int, default=[5, 60, 300, 3600])
 # What a gateway has received and not done: asked for now and then, and a person's task in the end.
 PENDING_QUERY_SECONDS = env.list("PENDING_QUERY_SECONDS", cast=int, default=[300, 3600, 21600, 86400])

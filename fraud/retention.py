@@ -41,6 +41,9 @@ class FraudData:
         "fraud_rule": "Which rules decided when.",
         "fraud_ruleactivation": "Which rules decided when.",
         "fraud_backtest": "Figures and order ids, no facts of a person.",
+        "fraud_label": "What became of an order: what the rules are worth. It names no customer.",
+        "fraud_effective_label": "A view of the labels.",
+        "fraud_labelcursor": "How far labels were collected: a row for each collector.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
     }
 

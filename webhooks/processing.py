@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from payments.gateways import get_gateway
-from payments.gateways.base import DisputeFact, Fact
+from payments.gateways.base import DisputeFact, Fact, FraudWarning
 from payments.models import Payment
 from payments.redaction import redact
 from payments.services import FactOutcome, apply_gateway_fact, find_fact_order
@@ -121,6 +121,8 @@ def describe_fact(fact: Fact) -> dict[str, str]:
     """What is kept of a fact in the archive: kind, status, amount, and our operation's id when it has one."""
     if isinstance(fact, DisputeFact):
         return {"kind": "dispute", "status": fact.state.value, "amount": str(fact.amount)}
+    if isinstance(fact, FraudWarning):
+        return {"kind": "fraud warning", "status": fact.reason or "reported"}
     result = fact.result
     return {
         "kind": fact.kind.value,

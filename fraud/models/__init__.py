@@ -1,7 +1,8 @@
-"""The tables of fraud: rules, what they said of each order, lists, counted events and the review queue."""
+"""The tables of fraud: rules, what they said of each order, lists, counts, the review queue and labels."""
 
 from fraud.models.assessment import Assessment, Verdict
 from fraud.models.backtest import BackTest, BackTestState
+from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource
 from fraud.models.listing import ListEntry, ListEntryQuerySet
 from fraud.models.review import (
     APPROVE_REASONS,
@@ -25,10 +26,15 @@ from fraud.models.velocity import VelocityEvent
 __all__ = [
     "APPROVE_REASONS",
     "LEASE_MINUTES",
+    "PRECEDENCE",
     "REJECT_REASONS",
     "Assessment",
     "BackTest",
     "BackTestState",
+    "EffectiveLabel",
+    "Label",
+    "LabelCursor",
+    "LabelSource",
     "ListEntry",
     "ListEntryQuerySet",
     "ReasonCode",

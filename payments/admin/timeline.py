@@ -51,6 +51,7 @@ _EVENTS = {
     "operation.asked": "The gateway was asked what became of an operation",
     "operation.escalated": "The gateway does not say what became of an operation: a person has to find out",
     "operation.decided": "A person decided what became of an operation",
+    "payment.fraud_warned": "The card's issuer reports fraud",
     "dispute.opened": "The cardholder disputes the payment",
     "dispute.updated": "News of the dispute",
     "dispute.closed": "The dispute is over",
@@ -68,6 +69,7 @@ _TONES = {
     "operation.escalated": "warning",
     "dispute.due_soon": "danger",
     "dispute.opened": "danger",
+    "payment.fraud_warned": "danger",
 }
 _DIARY = {
     "intent": "about to act",

@@ -243,7 +243,20 @@ class DisputeFact:
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
-Fact = GatewayFact | DisputeFact
+@dataclass(frozen=True, slots=True)
+class FraudWarning:
+    """A card's issuer reports a payment as fraud: often before a dispute, often without one. It moves no money."""
+
+    reference: str  # the report's own
+    payment_reference: str  # of the authorization (payment intent)
+    reason: str = ""  # in the gateway's own word
+    payment_id: str = ""  # ours, when the gateway knows it
+    occurred_at: datetime | None = None
+    source: str = "webhook"  # webhook | poll
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+Fact = GatewayFact | DisputeFact | FraudWarning
 
 
 @dataclass(frozen=True, slots=True)

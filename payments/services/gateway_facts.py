@@ -1,4 +1,4 @@
-"""What gateways say: the one door for facts about operations and disputes, and what follows from them."""
+"""What gateways say: the one door for facts about operations, disputes and fraud, and what follows from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db import transaction
 
 from payments import facts, ids
 from payments.facts import FactOutcome
-from payments.gateways.base import DisputeFact, Fact, GatewayFact
+from payments.gateways.base import DisputeFact, Fact, FraudWarning, GatewayFact
 from payments.kinds import OperationKind
 from payments.models import (
     Attempt,
@@ -39,6 +39,8 @@ def apply_gateway_fact(account: GatewayAccount, fact: Fact) -> FactOutcome:
         payment = Payment.objects.locked_with_order(order_id)
         if isinstance(fact, DisputeFact):
             return facts.apply_dispute_fact(payment, fact)
+        if isinstance(fact, FraudWarning):
+            return facts.apply_fraud_warning(payment, fact)
         operation = facts.find_operation(payment, fact)
         if operation is None or _is_news(operation, fact):
             operation = facts.adopt_operation(payment, fact) or operation
@@ -50,12 +52,12 @@ def apply_gateway_fact(account: GatewayAccount, fact: Fact) -> FactOutcome:
 
 def find_fact_order(account: GatewayAccount, fact: Fact) -> str | None:
     """The order that a fact is about, or None: the search that comes before applying it."""
-    if isinstance(fact, DisputeFact):
+    if isinstance(fact, DisputeFact | FraudWarning):
         return _find_disputed_order(account, fact)
     return _find_order_id(account, fact)
 
 
-def _find_disputed_order(account: GatewayAccount, fact: DisputeFact) -> str | None:
+def _find_disputed_order(account: GatewayAccount, fact: DisputeFact | FraudWarning) -> str | None:
     """By the payment that it names, or by the dispute itself once we know it."""
     by_id = Payment.objects.filter(account=account, pk=fact.payment_id or "-")
     by_attempt = Payment.objects.filter(

@@ -161,6 +161,7 @@ STRIPE: Expected = {
     "charge.dispute.closed:won": (CAPTURED, ["dispute won applied"]),
     "charge.dispute.closed:lost": (CAPTURED, ["dispute lost applied"]),
     "charge.dispute.closed:inquiry": (CAPTURED, ["dispute won applied"]),
+    "radar.early_fraud_warning.created": (CAPTURED, ["fraud warning unauthorized_use_of_card applied"]),
     "charge.dispute.funds_withdrawn": (CAPTURED, ["dispute needs_response applied"]),
     "charge.dispute.funds_reinstated": (CAPTURED, ["dispute won applied"]),
     "payout.created": (CAPTURED, IGNORED),
@@ -197,7 +198,7 @@ ADYEN: Expected = {
     "PREARBITRATION_LOST": (CAPTURED, ["dispute lost applied"]),
     "DISPUTE_DEFENSE_PERIOD_ENDED": (CAPTURED, ["dispute expired applied"]),
     "ISSUER_RESPONSE_TIMEFRAME_EXPIRED": (CAPTURED, ["dispute won applied"]),
-    "NOTIFICATION_OF_FRAUD": (CAPTURED, IGNORED),
+    "NOTIFICATION_OF_FRAUD": (CAPTURED, ["fraud warning reported applied"]),
     "MANUAL_REVIEW_ACCEPT": (AUTHORIZED, IGNORED),
     "MANUAL_REVIEW_REJECT": (AUTHORIZED, IGNORED),
     "REPORT_AVAILABLE": (CAPTURED, IGNORED),
@@ -234,8 +235,9 @@ READ: Mapping[str, set[str]] = {
         "payment_intent.canceled",
         "charge.captured",
         "charge.refunded",
+        stripe._WARNING_EVENT,
     },
-    "adyen": {*adyen._READERS, *ADYEN_DISPUTES},
+    "adyen": {*adyen._READERS, *ADYEN_DISPUTES, "NOTIFICATION_OF_FRAUD"},
     "braintree": {*braintree._TRANSACTION_EVENTS, *braintree._DISPUTE_EVENTS},
 }
 

@@ -212,7 +212,7 @@ EVENTS: Mapping[str, SimulatedEvent] = {
     "PREARBITRATION_LOST": tell_dispute("decided against us", "Lost", "PREARBITRATION_OPEN"),
     "DISPUTE_DEFENSE_PERIOD_ENDED": tell_dispute("nobody answered in time", "Lost", _CHARGED),
     "ISSUER_RESPONSE_TIMEFRAME_EXPIRED": tell_dispute("the bank was silent: won", "Won", _DEFENDED),
-    "NOTIFICATION_OF_FRAUD": tell("the issuer reports fraud (not read)", make_notice, _HELD),
+    "NOTIFICATION_OF_FRAUD": tell("the issuer reports fraud", make_notice, _TAKEN),
     "MANUAL_REVIEW_ACCEPT": tell("accepted in a review at Adyen (not read)", make_notice, _HELD),
     "MANUAL_REVIEW_REJECT": tell("rejected in a review at Adyen (not read)", make_notice, _HELD),
     "REPORT_AVAILABLE": tell("a report is ready (not read)", make_report),

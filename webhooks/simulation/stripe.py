@@ -263,6 +263,19 @@ def make_refund_failed(subject: Subject) -> Doc:
     return make_refund(subject, "failed") | {"failure_reason": "expired_or_canceled_card"}
 
 
+def make_warning(subject: Subject) -> Doc:
+    return {
+        "id": f"issfr_simulated_{subject.token}",
+        "object": "radar.early_fraud_warning",
+        "actionable": True,
+        "charge": find_charge(subject),
+        "created": int(subject.now.timestamp()),
+        "fraud_type": "unauthorized_use_of_card",
+        "livemode": False,
+        "payment_intent": find_intent(subject),
+    }
+
+
 # --- disputes -----------------------------------------------------------------------------------------------
 
 
@@ -409,6 +422,7 @@ EVENTS: Mapping[str, SimulatedEvent] = {
     "charge.dispute.funds_reinstated": SimulatedEvent(
         "the disputed amount came back", make_dispute_won, "charge.dispute.funds_withdrawn"
     ),
+    "radar.early_fraud_warning.created": SimulatedEvent("the issuer reports fraud", make_warning),
     "payout.created": SimulatedEvent("a payout is on its way (not read)", make_payout_pending),
     "payout.paid": SimulatedEvent("a payout arrived (not read)", make_payout_paid, "payout.created"),
     "payout.failed": SimulatedEvent("a payout failed (not read)", make_payout_failed, "payout.created"),

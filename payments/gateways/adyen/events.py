@@ -15,6 +15,7 @@ from payments.gateways.base import (
     ChargeStatus,
     Decline,
     Fact,
+    FraudWarning,
     GatewayFact,
     RefundResult,
     RefundStatus,
@@ -37,6 +38,8 @@ def read_fact(item: Doc) -> Fact | None:
     code = item["eventCode"]
     if code in DISPUTE_EVENTS:
         return read_dispute(item, when=read_time(item))
+    if code == "NOTIFICATION_OF_FRAUD":
+        return read_warning(item)
     reader = _READERS.get(code)
     return reader(item) if reader else None
 
@@ -71,6 +74,17 @@ def build_fact(
         operation_id=item.get("merchantReference") or "",
         reference=reference,
         occurred_at=read_time(item),
+    )
+
+
+def read_warning(item: Doc) -> FraudWarning:
+    """What the issuer has told Visa (TC40) or Mastercard (SAFE)."""
+    return FraudWarning(
+        reference=item["pspReference"],
+        payment_reference=item.get("originalReference") or "",
+        reason=item.get("reason") or "",
+        occurred_at=read_time(item),
+        raw=trim(item),
     )
 
 

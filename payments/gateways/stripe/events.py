@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from payments.gateways.base import ChargeResult, ChargeStatus, Fact, GatewayFact
+from payments.gateways.base import ChargeResult, ChargeStatus, Fact, FraudWarning, GatewayFact
 from payments.gateways.stripe.cards import read_card
 from payments.gateways.stripe.disputes import DISPUTE_EVENTS, read_dispute
 from payments.gateways.stripe.results import (
@@ -23,6 +23,7 @@ from payments.gateways.stripe.wire import (
     Doc,
     from_wire,
     read_time,
+    reference_of,
     trim,
 )
 from payments.kinds import OperationKind
@@ -36,6 +37,7 @@ _AUTHORIZATION_EVENTS = frozenset(
 )
 # Each capture changes what may still be captured, and the last one ends the intent.
 _CAPTURE_EVENTS = frozenset({"payment_intent.amount_capturable_updated", "payment_intent.succeeded"})
+_WARNING_EVENT = "radar.early_fraud_warning.created"
 # The last one is the name that older API versions use.
 _REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
 
@@ -46,6 +48,8 @@ def read_facts(event: Doc) -> list[Fact]:
     when = read_time(event["created"])
     if kind in DISPUTE_EVENTS:
         return [read_dispute(subject, occurred_at=when)]
+    if kind == _WARNING_EVENT:
+        return [read_warning(subject, when)]
     return [*read_money_facts(kind, subject, when)]
 
 
@@ -64,6 +68,17 @@ def read_money_facts(kind: str, subject: Doc, when: datetime) -> list[GatewayFac
         # Newer API versions leave the refunds out here and tell of them in refund.* events alone.
         return [read_refund_fact(refund, when) for refund in (subject.get("refunds") or {}).get("data", ())]
     return []
+
+
+def read_warning(warning: Doc, when: datetime) -> FraudWarning:
+    """One of a charge without an intent names the charge alone (docs.stripe.com/api/radar/early_fraud_warnings)."""
+    return FraudWarning(
+        reference=warning["id"],
+        payment_reference=reference_of(warning.get("payment_intent")) or reference_of(warning["charge"]),
+        reason=warning.get("fraud_type") or "",
+        occurred_at=when,
+        raw=trim(warning),
+    )
 
 
 # --- intents ------------------------------------------------------------------------------------------------

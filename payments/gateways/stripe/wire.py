@@ -80,7 +80,7 @@ _KEPT = frozenset({
     "result", "multicapture",
     # disputes
     "is_charge_refundable", "evidence_details", "due_by", "has_evidence", "past_due", "submission_count",
-    "network_reason_code",
+    "network_reason_code", "actionable", "fraud_type",
     # the card and its checks
     "payment_method_details", "card", "brand", "last4", "country", "funding", "exp_month", "exp_year",
     "fingerprint", "checks", "address_line1_check", "address_postal_code_check", "cvc_check",
