@@ -44,6 +44,7 @@ class FraudData:
         "fraud_label": "What became of an order: what the rules are worth. It names no customer.",
         "fraud_effective_label": "A view of the labels.",
         "fraud_labelcursor": "How far labels were collected: a row for each collector.",
+        "fraud_ruleday": "How many orders each rule judged, by day.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
     }
 

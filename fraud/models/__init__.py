@@ -4,6 +4,7 @@ from fraud.models.assessment import Assessment, Verdict
 from fraud.models.backtest import BackTest, BackTestState
 from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource
 from fraud.models.listing import ListEntry, ListEntryQuerySet
+from fraud.models.measure import RuleDay
 from fraud.models.review import (
     APPROVE_REASONS,
     LEASE_MINUTES,
@@ -47,6 +48,9 @@ __all__ = [
     "RuleSet",
     "RuleSetQuerySet",
     "RuleSetState",
+    "RuleConfig",
+    "RuleConfigQuerySet",
+    "RuleDay",
     "VelocityEvent",
     "Verdict",
 ]

@@ -38,6 +38,7 @@ class Assessment(models.Model):
         indexes = [
             models.Index(fields=["order", "stage", "-id"], name="fraud_assessment_order"),
             models.Index(fields=["decision", "-id"], name="fraud_assessment_decision"),
+            models.Index(fields=["created_at"], name="fraud_assessment_created"),
         ]
 
     def __str__(self) -> str:
@@ -68,7 +69,15 @@ class Verdict(models.Model):
                 condition=Q(status__in=values_of(Status)), name="fraud_verdict_status_known"
             )
         ]
-        indexes = [models.Index(fields=["rule", "status"], name="fraud_verdict_rule")]
+        indexes = [
+            models.Index(fields=["rule", "status"], name="fraud_verdict_rule"),
+            models.Index(  # few of many, and all that the measures read of them
+                fields=["assessment"],
+                include=["rule_name", "rule_kind", "status"],
+                condition=Q(status__in=["hit", "shadow", "snoozed"]),
+                name="fraud_verdict_hits",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.describe()
