@@ -54,6 +54,8 @@ NAVIGATION: dict[str, list[Item]] = {
         Item("Screenings", "fact_check", "fraud_assessment"),
         Item("Rule sets", "rule", "fraud_ruleset"),
         Item("Lists", "list_alt", "fraud_listentry"),
+        Item("Fraud measures", "query_stats", "fraud_label", page="measures"),
+        Item("Labels", "label", "fraud_label"),
     ],
     "Finance": [
         Item("Disputes", "feedback", "payments_dispute", queue="disputes"),

@@ -13,7 +13,6 @@ from django.utils import timezone
 from fraud.models import Label, LabelCursor, LabelSource, ReasonCode, Review, ReviewState
 from payments import sql
 from payments.errors import InvalidRequestError
-from payments.ids import lowest_id
 from payments.kinds import DisputeStage, DisputeState
 from payments.models import Event, Operation, Order
 
@@ -95,9 +94,7 @@ def collect_labels() -> int:
 def _collect_batch() -> tuple[int, bool]:
     with transaction.atomic():
         cursor = _lock_cursor("events")
-        events = list(
-            Event.objects.raw(_EVENTS, [cursor.last_id, Event.objects.read_horizon(), BATCH])
-        )
+        events = list(Event.objects.raw(_EVENTS, [cursor.last_id, Event.objects.read_horizon(), BATCH]))
         if not events:
             return 0, False
         made = _add(_read_events(events))
@@ -109,9 +106,7 @@ def _collect_batch() -> tuple[int, bool]:
 def _read_events(events: Iterable[Event]) -> Iterator[Label]:
     telling = [event for event in events if event.type in _READERS]
     refunds = [event.data["refund"]["id"] for event in telling if event.type == "refund.created"]
-    frauds = set(
-        Operation.objects.filter(pk__in=refunds, reason="fraudulent").values_list("pk", flat=True)
-    )
+    frauds = set(Operation.objects.filter(pk__in=refunds, reason="fraudulent").values_list("pk", flat=True))
     for event in telling:
         if event.type == "refund.created" and event.data["refund"]["id"] not in frauds:
             continue
@@ -187,7 +182,14 @@ def _mature_batch(until: datetime) -> tuple[int, bool]:
         good = {order_id: at + wait for _, at, order_id, is_good in reversed(rows) if is_good}
         reason = f"no dispute in {settings.FRAUD_MATURE_DAYS} days"
         made = _add(
-            Label(order_id=order, is_fraud=False, source=LabelSource.MATURED, reason=reason, evidence=order, at=at)
+            Label(
+                order_id=order,
+                is_fraud=False,
+                source=LabelSource.MATURED,
+                reason=reason,
+                evidence=order,
+                at=at,
+            )
             for order, at in good.items()
         )
         cursor.last_id, cursor.at = rows[-1][0], rows[-1][1]

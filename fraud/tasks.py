@@ -6,6 +6,7 @@ from celery import shared_task
 
 from fraud import services
 from fraud.backtest import running
+from fraud import labels, measures, services
 
 
 @shared_task
@@ -16,3 +17,17 @@ def expire_reviews() -> int:
 @shared_task
 def run_backtests() -> int:
     return running.run_waiting()
+def collect_labels() -> int:
+    return labels.collect_labels()
+
+
+@shared_task
+def mature_labels() -> int:
+    return labels.mature_labels()
+
+
+@shared_task
+def watch_rules() -> int:
+    """Count the day that is over, then tell of rules that hit more or less often than they did."""
+    measures.keep_judged()
+    return measures.report_drift()

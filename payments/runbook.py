@@ -28,6 +28,7 @@ BY_CAUSE = {
     "hold": "a-hold-could-not-be-used",
     "dispute": "a-dispute-must-be-answered",
     "token_not_forgotten": "a-removed-token-was-not-deleted",
+    "fraud_drift": "a-fraud-rule-drifts",
     "reconciliation": "money-is-missing-at-the-gateway",
     "webhook_endpoint": "an-endpoint-was-disabled",
     "webhook:parked": "a-webhook-waits-for-more-than-an-hour",

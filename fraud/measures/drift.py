@@ -19,7 +19,9 @@ from payments.models import OnCallPage
 from payments.oncall import open_page
 
 RECENT_DAYS, BEFORE_DAYS = 7, 28
-SURE = 0.01  # the chance that a flag comes of nothing; a dozen rules a day would raise one false flag in 8 days
+SURE = (
+    0.01  # the chance that a flag comes of nothing; a dozen rules a day would raise one false flag in 8 days
+)
 LARGE = 0.25  # a change that matters, of the rate that it was
 SILENCE = timedelta(days=7)  # of a rule after its notice
 

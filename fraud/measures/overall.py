@@ -22,14 +22,13 @@ WITH screened AS (
     SELECT payment_id, currency, sum(amount)::bigint AS amount FROM payments_dispute
     WHERE stage <> 'inquiry' AND opened_at >= %(since)s GROUP BY payment_id, currency
 )
-SELECT orders.currency, screened.is_blocked, screened.is_challenged, coalesce(reviewed.state, ''),
+SELECT payment.currency, screened.is_blocked, screened.is_challenged, coalesce(reviewed.state, ''),
     coalesce(label.source, ''), label.is_fraud,
-    count(*), sum(orders.amount)::bigint,
+    count(*), sum(payment.amount)::bigint,
     count(*) FILTER (WHERE payment.captured > 0), coalesce(sum(payment.captured), 0)::bigint,
     count(disputed.amount), coalesce(sum(disputed.amount), 0)::bigint,
-    coalesce(sum(extract(epoch FROM label.at - orders.created_at)), 0)::float8, max(label.at)
-FROM screened JOIN payments_order orders ON orders.id = screened.order_id
-LEFT JOIN payments_payment payment ON payment.order_id = screened.order_id
+    coalesce(sum(extract(epoch FROM label.at - payment.created_at)), 0)::float8, max(label.at)
+FROM screened JOIN payments_payment payment ON payment.order_id = screened.order_id
 LEFT JOIN reviewed ON reviewed.order_id = screened.order_id
 LEFT JOIN disputed ON disputed.payment_id = payment.id AND disputed.currency = payment.currency
 LEFT JOIN fraud_effective_label label ON label.order_id = screened.order_id
@@ -113,15 +112,11 @@ class Overall:
             self._chargebacks(),
         ]
 
-    def _rate(
-        self, name: str, fits: Callable[[OrderCell], bool], among: Callable[[OrderCell], bool]
-    ) -> Rate:
+    def _rate(self, name: str, fits: Callable[[OrderCell], bool], among: Callable[[OrderCell], bool]) -> Rate:
         all_of = [cell for cell in self.cells if among(cell)]
         part = [cell for cell in all_of if fits(cell)]
         share = Proportion(sum(cell.orders for cell in part), sum(cell.orders for cell in all_of))
-        money = _add_up(
-            (cell.currency, cell.amount if fits(cell) else 0, cell.amount) for cell in all_of
-        )
+        money = _add_up((cell.currency, cell.amount if fits(cell) else 0, cell.amount) for cell in all_of)
         return Rate(name, share, money)
 
     def _chargebacks(self) -> Rate:

@@ -24,4 +24,6 @@ class Period:
 
     @property
     def days(self) -> list[date]:
-        return [(self.since + timedelta(days=number)).date() for number in range((self.until - self.since).days)]
+        return [
+            (self.since + timedelta(days=number)).date() for number in range((self.until - self.since).days)
+        ]

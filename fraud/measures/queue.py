@@ -63,7 +63,11 @@ def measure_queue(period: Period) -> QueueMeasure:
     in_time = Proportion(ended["decided"], ended["decided"] + ended["expired"])
     analysts = tuple(
         AnalystMeasure(
-            actor, Proportion(approved, n), Proportion(wrong, n), timedelta(seconds=median), timedelta(seconds=slow)
+            actor,
+            Proportion(approved, n),
+            Proportion(wrong, n),
+            timedelta(seconds=median),
+            timedelta(seconds=slow),
         )
         for actor, n, approved, wrong, median, slow in fetch(_ANALYSTS, period)
     )

@@ -12,7 +12,7 @@ from fraud.measures.period import Period
 _SUITED = "SET LOCAL jit = off; SET LOCAL work_mem = '64MB'"
 
 
-def fetch(statement: str, period: Period, **more: object) -> list[tuple[Any, ...]]:
+def fetch(statement: str, period: Period, **more: str | int | None) -> list[tuple[Any, ...]]:
     """Every row. Planned anew each time: a week and a quarter want different plans."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_SUITED)

@@ -202,7 +202,9 @@ class _Orders:
     """Orders that the same rules hit, alike in currency, end and label. `rules`: each with its mode."""
 
     rules: Mapping[str, str]
-    totals: frozenset[str]  # rules made of the other rules' points: they are no other that would have caught it
+    totals: frozenset[
+        str
+    ]  # rules made of the other rules' points: they are no other that would have caught it
     currency: str
     is_stopped: bool
     is_fraud: bool | None
@@ -236,7 +238,12 @@ def measure_rules(period: Period, *, mode: str = "") -> list[RuleMeasure]:
 
 
 def _read_set(
-    verdicts: list[list[str]], currency: str, is_stopped: bool, is_fraud: bool | None, orders: int, amount: int
+    verdicts: list[list[str]],
+    currency: str,
+    is_stopped: bool,
+    is_fraud: bool | None,
+    orders: int,
+    amount: int,
 ) -> _Orders:
     rules: dict[str, str] = {}
     for rule, status, _ in verdicts:

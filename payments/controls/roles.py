@@ -54,6 +54,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.draft_ruleset",
         "fraud.publish_ruleset",
         "fraud.run_backtest",
+        "fraud.add_label",
+        "fraud.change_ruleconfig",
     ),
     "On-call": (
         *_SEE_ORDERS,

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from fraud import live, rulesets
 from fraud.models import Assessment, Review, Rule, RuleSet, Verdict
+from fraud.models import Assessment, Label, Review, RuleConfig, Verdict
 from payments.models import OrderState, PaymentState, SagaState
 from tests.factories.payments import OrderFactory, PaymentFactory, SagaRunFactory
 
@@ -120,3 +121,17 @@ class ReviewFactory(factory.django.DjangoModelFactory[Review]):
     score = factory.SelfAttribute("assessment.score")
     amount = factory.SelfAttribute("order.amount")
     expires_at = factory.LazyFunction(lambda: timezone.now() + timedelta(days=1))
+
+
+class LabelFactory(factory.django.DjangoModelFactory[Label]):
+    """Fraud, by hand, known now."""
+
+    class Meta:
+        model = Label
+
+    order = factory.SubFactory(OrderFactory)
+    is_fraud = True
+    source = "manual"
+    reason = "the customer called"
+    actor = "user:ana"
+    at = factory.LazyFunction(timezone.now)

@@ -176,6 +176,7 @@ class TestWhatIsTold:
             ("dispute:due_soon", "a-dispute-must-be-answered"),
             ("token_not_forgotten:acc_1", "a-removed-token-was-not-deleted"),
             ("operation:capture:unknown", "an-operation-is-unknown"),
+            ("fraud_drift:Card velocity", "a-fraud-rule-drifts"),
         ],
     )
     def test_what_no_saga_calls_about_has_its_section_too(self, cause: str, slug: str) -> None:
