@@ -68,7 +68,8 @@ LEFT JOIN fraud_effective_label label ON label.order_id = hit.order_id
 LEFT JOIN LATERAL (
     SELECT id FROM fraud_review WHERE order_id = hit.order_id ORDER BY id DESC LIMIT 1
 ) review ON true
-ORDER BY label.is_fraud NULLS LAST, hit.order_id DESC LIMIT %(limit)s
+ORDER BY row_number() OVER (PARTITION BY label.is_fraud ORDER BY hit.order_id DESC), label.is_fraud NULLS LAST
+LIMIT %(limit)s
 """  # noqa: S608
 
 
@@ -273,5 +274,5 @@ def measure_days(period: Period, rule: str) -> list[DayMeasure]:
 
 
 def find_examples(period: Period, rule: str, *, limit: int = 20) -> list[Example]:
-    """Orders that the rule hit, to look at: wrong ones first, then frauds, then the unknown; newest first."""
+    """Orders that the rule hit, to look at, newest first: by turns a genuine one, a fraud, and one not known."""
     return [Example(*row) for row in fetch(_EXAMPLES, period, rule=rule, limit=limit)]
