@@ -180,6 +180,11 @@ def _compare_rule(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> C
     return Change(key, str((new or old)["name"]), kind, fields)
 
 
+def name_rules() -> dict[str, str]:
+    """What each key is called in the newest set that has it."""
+    return dict(Rule.objects.order_by("ruleset__number").values_list("key", "name"))
+
+
 def digest_of(rules: Iterable[Rule]) -> str:
     """SHA-256 of the rules by key, in canonical JSON."""
     lines = sorted((rule.to_json() for rule in rules), key=lambda rule: str(rule["key"]))

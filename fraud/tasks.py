@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from fraud import services
-from fraud.backtest import running
 from fraud import labels, measures, services
+from fraud.backtest import running
 
 
 @shared_task
@@ -17,6 +16,9 @@ def expire_reviews() -> int:
 @shared_task
 def run_backtests() -> int:
     return running.run_waiting()
+
+
+@shared_task
 def collect_labels() -> int:
     return labels.collect_labels()
 

@@ -21,7 +21,17 @@ from fraud.backtest import running
 from fraud.backtest.running import Sweep
 from fraud.measures import Proportion
 from fraud.models import BackTest, BackTestState, RuleSet
-from payments.admin.base import Action, ActionForm, BackOfficeAdmin, Fact, OperatorAction, age, column, link, money
+from payments.admin.base import (
+    Action,
+    ActionForm,
+    BackOfficeAdmin,
+    Fact,
+    OperatorAction,
+    age,
+    column,
+    link,
+    money,
+)
 from payments.admin.exports import Cell, stream_csv
 from payments.admin.words import tell_actor
 from payments.models import Order
@@ -289,7 +299,9 @@ def tell_money(sums: Mapping[str, int]) -> str:
 
 
 def link_orders(order_ids: Sequence[str], names: Mapping[str, str]) -> SafeString:
-    links = ((link("payments_order", order_id, names[order_id]),) for order_id in order_ids if order_id in names)
+    links = (
+        (link("payments_order", order_id, names[order_id]),) for order_id in order_ids if order_id in names
+    )
     return format_html_join(" ", "{}", links)
 
 
@@ -307,11 +319,22 @@ def chart_sweep(backtest: BackTest) -> Chart:
     series = {"Fraud stopped": "caught", "Genuine stopped": "bothered", "Hits of the rule": "hits"}
     colours = ["var(--color-red-500)", "var(--color-primary-500)", "var(--color-base-400)"]
     datasets = [
-        {"label": name, "data": [point[key] for point in points], "borderColor": colour, "pointRadius": 2, "tension": 0}
+        {
+            "label": name,
+            "data": [point[key] for point in points],
+            "borderColor": colour,
+            "pointRadius": 2,
+            "tension": 0,
+        }
         for (name, key), colour in zip(series.items(), colours, strict=True)
     ]
     rows = [
-        [str(point["value"]), *(str(point[key]) for key in series.values()), str(point["missed"]), str(point["stopped"])]
+        [
+            str(point["value"]),
+            *(str(point[key]) for key in series.values()),
+            str(point["missed"]),
+            str(point["stopped"]),
+        ]
         for point in points
     ]
     parameter = backtest.sweep["parameter"]

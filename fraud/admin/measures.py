@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -38,6 +38,7 @@ from fraud.measures import (
     measure_queue,
     measure_rules,
 )
+from fraud.rulesets import name_rules
 from payments.admin.base import BackOfficeAdmin, age, link, money, state_badge
 from payments.admin.exports import Cell, stream_csv, to_major
 
@@ -110,18 +111,18 @@ class MeasurePages(BackOfficeAdmin):
         found = [rule for rule in measure_rules(period) if rule.rule == name]
         if not found:
             raise Http404(f"No rule {name} has judged an order in {days} days.")
-        series = measure_days(period, name)
+        series, names = measure_days(period, name), name_rules()
         context = {
             "days": days,
             "tabs": list_tabs(RULE, days, rule=name),
             "back_url": f"{reverse(f'admin:{PAGE}')}?{urlencode({'days': days})}",
-            "modes": [tell_mode(rule) for rule in found],
+            "modes": [tell_mode(rule, names) for rule in found],
             "charts": [chart_daily_hits(series), chart_daily_labels(series)],
             "drifts": [show_drift(drift) for drift in find_drift() if drift.rule == name],
             "drift_head": DRIFT_HEAD,
             "examples": [show_example(example) for example in find_examples(period, name)],
         }
-        return self._render(request, "admin/fraud/measures/rule.html", name, context)
+        return self._render(request, "admin/fraud/measures/rule.html", names.get(name, name), context)
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """A line for each rule, mode and currency."""
@@ -211,12 +212,14 @@ def list_rules(
     flagged = {drift.rule for drift in drifts if drift.is_flagged}
     by = SORTS[sort.removeprefix("-")][1]
     ordered = sorted(rules, key=lambda rule: (by(rule), rule.rule), reverse=sort.startswith("-"))
-    return [_show_rule(rule, days, is_flagged=rule.rule in flagged) for rule in ordered]
+    names = name_rules()
+    return [_show_rule(rule, days, names, is_flagged=rule.rule in flagged) for rule in ordered]
 
 
-def _show_rule(rule: RuleMeasure, days: int, *, is_flagged: bool) -> dict[str, Any]:
+def _show_rule(rule: RuleMeasure, days: int, names: Mapping[str, str], *, is_flagged: bool) -> dict[str, Any]:
     return {
         "measure": rule,
+        "name": names.get(rule.rule, rule.rule),
         "url": link_rule(rule.rule, days),
         "badges": [
             *([state_badge("Shadow", "warning")] if rule.mode == "shadow" else []),
@@ -240,7 +243,7 @@ def tell_unknown(overall: Overall) -> list[tuple[str, SafeString]]:
     ]
 
 
-def tell_mode(rule: RuleMeasure) -> dict[str, Any]:
+def tell_mode(rule: RuleMeasure, names: Mapping[str, str]) -> dict[str, Any]:
     """All that is told of a rule in one mode."""
     return {
         "measure": rule,
@@ -256,7 +259,7 @@ def tell_mode(rule: RuleMeasure) -> dict[str, Any]:
         "money": tell_money_cards(rule),
         "overlaps": [
             {
-                "rule": other.rule,
+                "rule": names.get(other.rule, other.rule),
                 "badge": state_badge("Shadow", "warning") if other.mode == "shadow" else "",
                 "share": show_share(other.share),
                 "orders": other.share.hits,

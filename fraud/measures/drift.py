@@ -28,11 +28,11 @@ SILENCE = timedelta(days=7)  # of a rule after its notice
 # What the rule would have hit, whatever a hit may do: putting it on, or a customer on the allow list, is no drift.
 _HITS = """
 SELECT rule, day, count(*) FROM (
-    SELECT verdict.rule_name AS rule, (min(assessment.created_at) AT TIME ZONE 'UTC')::date AS day
+    SELECT verdict.rule_key AS rule, (min(assessment.created_at) AT TIME ZONE 'UTC')::date AS day
     FROM fraud_assessment assessment JOIN fraud_verdict verdict ON verdict.assessment_id = assessment.id
     WHERE assessment.created_at >= %(since)s AND assessment.created_at < %(until)s
         AND verdict.status IN ('hit', 'shadow', 'snoozed')
-    GROUP BY verdict.rule_name, assessment.order_id
+    GROUP BY verdict.rule_key, assessment.order_id
 ) orders GROUP BY rule, day
 """
 

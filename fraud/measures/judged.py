@@ -18,7 +18,7 @@ KEPT_DAYS = 90  # the longest period of the pages
 # the larger number of the two is the number of orders.
 _JUDGED = """
 SELECT rule, day, max(orders) FROM (
-    SELECT verdict.rule_name AS rule, assessment.stage,
+    SELECT verdict.rule_key AS rule, assessment.stage,
         (assessment.created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS orders
     FROM fraud_assessment assessment JOIN fraud_verdict verdict ON verdict.assessment_id = assessment.id
     WHERE assessment.created_at >= %(since)s AND assessment.created_at < %(until)s

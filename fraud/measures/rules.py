@@ -30,7 +30,7 @@ _CELLS = f"""
 SELECT hit.verdicts, orders.currency, stopped.order_id IS NOT NULL, label.is_fraud, count(*), sum(orders.amount)::bigint
 FROM (
     SELECT assessment.order_id,
-        array_agg(DISTINCT ARRAY[verdict.rule_name, verdict.status, verdict.rule_kind]::text[]) AS verdicts
+        array_agg(DISTINCT ARRAY[verdict.rule_key, verdict.status, verdict.rule_kind]::text[]) AS verdicts
     {_WITHIN} GROUP BY assessment.order_id
 ) hit JOIN payments_order orders ON orders.id = hit.order_id
 LEFT JOIN {_STOPPED} ON stopped.order_id = hit.order_id
@@ -39,7 +39,7 @@ GROUP BY 1, 2, 3, 4
 """  # noqa: S608 - of constants
 
 _FRAUD_JUDGED = """
-SELECT verdict.rule_name, count(DISTINCT assessment.order_id)
+SELECT verdict.rule_key, count(DISTINCT assessment.order_id)
 FROM fraud_effective_label label
 JOIN fraud_assessment assessment ON assessment.order_id = label.order_id
 JOIN fraud_verdict verdict ON verdict.assessment_id = assessment.id
@@ -51,7 +51,7 @@ _DAYS = f"""
 SELECT hit.day, count(*), count(label.is_fraud), count(*) FILTER (WHERE label.is_fraud)
 FROM (
     SELECT assessment.order_id, (min(assessment.created_at) AT TIME ZONE 'UTC')::date AS day
-    {_WITHIN} AND verdict.rule_name = %(rule)s GROUP BY assessment.order_id
+    {_WITHIN} AND verdict.rule_key = %(rule)s GROUP BY assessment.order_id
 ) hit LEFT JOIN fraud_effective_label label ON label.order_id = hit.order_id
 GROUP BY 1
 """  # noqa: S608
@@ -61,7 +61,7 @@ SELECT hit.order_id, orders.reference, orders.amount, orders.currency, hit.is_on
     label.is_fraud, coalesce(label.source, ''), review.id, orders.created_at
 FROM (
     SELECT assessment.order_id, bool_or(verdict.status = 'hit') AS is_on
-    {_WITHIN} AND verdict.rule_name = %(rule)s GROUP BY assessment.order_id
+    {_WITHIN} AND verdict.rule_key = %(rule)s GROUP BY assessment.order_id
 ) hit JOIN payments_order orders ON orders.id = hit.order_id
 LEFT JOIN {_STOPPED} ON stopped.order_id = hit.order_id
 LEFT JOIN fraud_effective_label label ON label.order_id = hit.order_id
@@ -249,7 +249,7 @@ def _read_set(
     rules: dict[str, str] = {}
     for rule, status, _ in verdicts:
         rules[rule] = "on" if "on" in (rules.get(rule), "on" if status == "hit" else "") else "shadow"
-    totals = frozenset(rule for rule, _, kind in verdicts if kind == "score")
+    totals = frozenset(rule for rule, _, kind in verdicts if kind == "total")
     return _Orders(rules, totals, currency, is_stopped, is_fraud, orders, amount)
 
 

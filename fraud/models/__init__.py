@@ -45,12 +45,10 @@ __all__ = [
     "Rule",
     "RuleActivation",
     "RuleActivationQuerySet",
+    "RuleDay",
     "RuleSet",
     "RuleSetQuerySet",
     "RuleSetState",
-    "RuleConfig",
-    "RuleConfigQuerySet",
-    "RuleDay",
     "VelocityEvent",
     "Verdict",
 ]

@@ -73,7 +73,7 @@ class Verdict(models.Model):
             models.Index(fields=["rule", "status"], name="fraud_verdict_rule"),
             models.Index(  # few of many, and all that the measures read of them
                 fields=["assessment"],
-                include=["rule_name", "rule_kind", "status"],
+                include=["rule_key", "rule_kind", "status"],
                 condition=Q(status__in=["hit", "shadow", "snoozed"]),
                 name="fraud_verdict_hits",
             ),

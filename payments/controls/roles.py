@@ -55,7 +55,6 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.publish_ruleset",
         "fraud.run_backtest",
         "fraud.add_label",
-        "fraud.change_ruleconfig",
     ),
     "On-call": (
         *_SEE_ORDERS,

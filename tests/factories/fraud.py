@@ -9,8 +9,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from fraud import live, rulesets
-from fraud.models import Assessment, Review, Rule, RuleSet, Verdict
-from fraud.models import Assessment, Label, Review, RuleConfig, Verdict
+from fraud.models import Assessment, Label, Review, Rule, RuleSet, Verdict
 from payments.models import OrderState, PaymentState, SagaState
 from tests.factories.payments import OrderFactory, PaymentFactory, SagaRunFactory
 

@@ -109,8 +109,8 @@ class World:
     ) -> Assessment:
         made: Assessment = AssessmentFactory(payment=payment, stage=stage, decision=decision, created_at=at)
         for rule, status in verdicts.items():
-            kind = "score" if rule == "T" else "velocity"
-            VerdictFactory(assessment=made, rule_name=rule, rule_kind=kind, status=status)
+            kind = "total" if rule == "T" else "expression"
+            VerdictFactory(assessment=made, rule_key=rule, rule_name=rule, rule_kind=kind, status=status)
         return made
 
 

@@ -19,7 +19,7 @@ UNDO = "DROP TRIGGER fraud_label_append_only ON fraud_label; DROP VIEW fraud_eff
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fraud', '0003_default_rules'),
+        ('fraud', '0005_back_tests'),
         ('payments', '0015_rotate_secret'),
     ]
 
@@ -84,7 +84,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='verdict',
-            index=models.Index(condition=models.Q(('status__in', ['hit', 'shadow', 'snoozed'])), fields=['assessment'], include=('rule_name', 'rule_kind', 'status'), name='fraud_verdict_hits'),
+            index=models.Index(condition=models.Q(('status__in', ['hit', 'shadow', 'snoozed'])), fields=['assessment'], include=('rule_key', 'rule_kind', 'status'), name='fraud_verdict_hits'),
         ),
         migrations.AddConstraint(
             model_name='ruleday',
