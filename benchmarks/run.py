@@ -9,7 +9,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import checkout, decisions, end_to_end, ledger, memory, receipt, receipt_processed, scale
+from benchmarks import (
+    checkout,
+    decisions,
+    end_to_end,
+    ledger,
+    memory,
+    receipt,
+    receipt_processed,
+    rules,
+    scale,
+)
 
 BENCHMARKS = {
     "checkout": checkout.main,
@@ -19,6 +29,7 @@ BENCHMARKS = {
     "memory": memory.main,
     "receipt": receipt.main,
     "receipt_processed": receipt_processed.main,
+    "rules": rules.main,
     "scale": scale.main,
 }
 

@@ -11,6 +11,7 @@ from fraud.decision import ErrorPolicy, Mode, Outcome, Rule, RulePlan, Seen
 from fraud.facts import FraudContext, VelocityKey
 from fraud.language import Expression, LanguageError, parse
 from fraud.language.closures import compile_expression
+from fraud.language.explain import Explain, compile_explanation, summarize
 from fraud.models import Rule as RuleRow
 from fraud.models import RuleSet
 from fraud.rules import CODE_RULES, ParameterError
@@ -72,7 +73,7 @@ def _compile_expression(row: RuleRow) -> Rule:
     expression = parse_row(row)
     return Rule(
         test=compile_expression(expression),
-        explain=partial(_explain_expression, expression),
+        explain=partial(_explain_by, compile_explanation(expression)),
         stages=_stages_of(expression),
         is_total="score" in expression.facts,
         **_common(row),
@@ -117,5 +118,5 @@ def _stages_of(expression: Expression) -> frozenset[Stage]:
     return BEFORE | AFTER if expression.lists or "score" in expression.facts else BEFORE
 
 
-def _explain_expression(expression: Expression, context: FraudContext) -> Seen:
-    return Seen(expression.text, "")
+def _explain_by(explanation: Explain, context: FraudContext) -> Seen:
+    return Seen(*summarize(explanation(context)))

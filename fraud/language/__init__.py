@@ -1,4 +1,4 @@
-"""The rule language: one typed tree for live decisions, for SQL and for data frames. See docs/rule-language.md."""
+"""The rule language: one typed tree for live decisions, for SQL and for data frames."""
 
 from fraud.language.errors import LanguageError
 from fraud.language.expression import Expression, parse

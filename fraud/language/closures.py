@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from operator import attrgetter, eq, ge, gt, le, lt, ne
-from typing import Any
+from typing import Any, TypeGuard
 
 from fraud.facts import FACTS, FactType, FraudContext
 from fraud.language import shapes, tree, values
@@ -23,10 +23,11 @@ _NOBODY: Any = None  # constants need no context
 
 def compile_expression(expression: Expression) -> Condition:
     """The rule as a function of one order's facts. None means that it cannot tell."""
-    return _condition(expression.tree)
+    return condition_of(expression.tree)
 
 
-def _condition(node: tree.Node) -> Condition:
+def condition_of(node: tree.Node) -> Condition:
+    """The function of a node that is a condition."""
     condition = _shape(node)
     return shapes.always(condition(_NOBODY)) if tree.is_constant(node) else condition
 
@@ -38,20 +39,18 @@ def _shape(node: tree.Node) -> Condition:
         case tree.Or(operands):
             return _join(operands, absorbing=True)
         case tree.Not(operand):
-            return shapes.opposite(_condition(operand))
+            return shapes.opposite(condition_of(operand))
         case tree.Compare():
             return _compare(node)
         case tree.Between(subject, low, high):
             scale = scale_of(subject, low, high)
-            return shapes.between(*(_value(part, scale) for part in (subject, low, high)))
+            return shapes.between(*(value_of(part, scale) for part in (subject, low, high)))
         case tree.Member(subject, choices, negated):
-            scale = scale_of(subject, *choices)
-            build = shapes.not_member if negated else shapes.member
-            return build(_value(subject, scale), _constants(choices, scale))
+            return _member(subject, choices, negated)
         case tree.Known(operand, negated):
-            return (shapes.unknown if negated else shapes.known)(_value(operand, scale_of(operand)))
+            return (shapes.unknown if negated else shapes.known)(value_of(operand, scale_of(operand)))
         case tree.TextTest(function, subject, needle):
-            return shapes.TEXT_TESTS[function](_value(subject), values.lower(str(needle.value)))
+            return shapes.TEXT_TESTS[function](value_of(subject), values.lower(str(needle.value)))
         case tree.Listed():
             return shapes.listed(node.name)
         case tree.Boolean(value):
@@ -67,7 +66,7 @@ def _join(operands: Sequence[tree.Node], *, absorbing: bool) -> Condition:
     kept = [operand for operand in operands if operand != tree.Boolean(not absorbing)]
     if tree.Boolean(absorbing) in kept:
         return shapes.always(absorbing)
-    conditions = tuple(map(_condition, kept))
+    conditions = tuple(map(condition_of, kept))
     match conditions:
         case ():
             return shapes.always(not absorbing)
@@ -75,7 +74,19 @@ def _join(operands: Sequence[tree.Node], *, absorbing: bool) -> Condition:
             return only
         case (first, second):
             return two(first, second)
+        case (first, second, third) if not absorbing:
+            return shapes.all_three(first, second, third)
     return many(conditions)
+
+
+def _member(subject: tree.Node, choices: Sequence[tree.Node], negated: bool) -> Condition:
+    scale = scale_of(subject, *choices)
+    constants = _constants(choices, scale)
+    if _is_text_fact(subject):
+        return (shapes.text_not_member if negated else shapes.text_member)(
+            attrgetter(subject.name), constants
+        )
+    return (shapes.not_member if negated else shapes.member)(value_of(subject, scale), constants)
 
 
 def _compare(node: tree.Compare) -> Condition:
@@ -84,35 +95,31 @@ def _compare(node: tree.Compare) -> Condition:
     if tree.is_constant(left):
         operator, left, right = _MIRRORED[operator], right, left
     if tree.is_constant(right):
-        return _compare_with_constant(operator, left, _value(right, scale)(_NOBODY), scale)
+        return _compare_with_constant(operator, left, value_of(right, scale)(_NOBODY), scale)
     if isinstance(right, tree.Amounts) and left == tree.Reference("amount"):
         return shapes.AMOUNT_AGAINST_LIMITS[operator](right.by_currency)
     if _is_text_fact(left) and _is_text_fact(right):
-        return shapes.TWO_TEXTS[operator](_getter(left), _getter(right))
-    return shapes.two_values(_FUNCTIONS[operator], _value(left, scale), _value(right, scale))
+        return shapes.TWO_TEXTS[operator](attrgetter(left.name), attrgetter(right.name))
+    return shapes.two_values(_FUNCTIONS[operator], value_of(left, scale), value_of(right, scale))
 
 
 def _compare_with_constant(operator: str, left: tree.Node, limit: Any, scale: int) -> Condition:
     if isinstance(left, tree.Velocity) and scale == 1:
         return shapes.FIGURE_AGAINST_CONSTANT[operator](left.key.name, limit)
     if _is_text_fact(left):
-        return shapes.TEXT_AGAINST_CONSTANT[operator](_getter(left), limit)
-    return shapes.VALUE_AGAINST_CONSTANT[operator](_value(left, scale), limit)
+        return shapes.TEXT_AGAINST_CONSTANT[operator](attrgetter(left.name), limit)
+    return shapes.VALUE_AGAINST_CONSTANT[operator](value_of(left, scale), limit)
 
 
-def _is_text_fact(node: tree.Node) -> bool:
+def _is_text_fact(node: tree.Node) -> TypeGuard[tree.Reference]:
     return isinstance(node, tree.Reference) and FACTS[node.name].type is FactType.TEXT
-
-
-def _getter(node: tree.Node) -> Value:
-    return attrgetter(node.name) if isinstance(node, tree.Reference) else _value(node)
 
 
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _FUNCTIONS = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 
 
-def _value(node: tree.Node, scale: int = 1) -> Value:
+def value_of(node: tree.Node, scale: int = 1) -> Value:
     """The node's value, multiplied by the scale if it is a number; None when it is unknown."""
     match node:
         case tree.Reference(name):
@@ -126,12 +133,12 @@ def _value(node: tree.Node, scale: int = 1) -> Value:
         case tree.DaysSince(time):
             return shapes.days_since(attrgetter(time.name), scale)
         case tree.Lower(operand):
-            return shapes.lowered(_value(operand))
+            return shapes.lowered(value_of(operand))
         case tree.Arithmetic(operator, left, right):
             return (shapes.plus if operator == "+" else shapes.minus)(
-                _value(left, scale), _value(right, scale)
+                value_of(left, scale), value_of(right, scale)
             )
-    return _condition(node)
+    return condition_of(node)
 
 
 def _fact(name: str, scale: int) -> Value:

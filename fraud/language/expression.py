@@ -85,7 +85,8 @@ class Expression:
 
 def parse(text: str, parameters: Mapping[str, Any] | None = None) -> Expression:
     """The rule that this text says. Raises `LanguageError` with every error that could be found."""
-    parser = Parser(text, read_parameters(text[: MAX_LENGTH + 1], parameters or {}))
+    given = parameters or {}
+    parser = Parser(text, read_parameters(text[:MAX_LENGTH], given), tuple(map(str, given)))
     root = parser.parse()
     if sum(1 for _ in walk(root)) > MAX_NODES:
         raise LanguageError(f"rules have at most {MAX_NODES} parts")

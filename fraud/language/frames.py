@@ -52,7 +52,10 @@ def columns(expressions: Iterable[Expression], row: str = "context") -> dict[str
 
 
 def to_polars(expression: Expression) -> pl.Expr:
-    """The rule as a boolean expression over a frame with the columns that `columns` names."""
+    """The rule as a boolean expression over a frame with the columns that `columns` names.
+
+    A rule of constants alone is one literal: `with_columns` and `filter` repeat it for each row, `select` may not.
+    """
     return _condition(expression.tree)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from fraud.facts import FACTS
 from fraud.language import calls, tree, values
@@ -25,9 +25,12 @@ class Parser:
     operand    = number | "-" number | text | "true" | "false" | {parameter} | fact | function | "(" rule ")"
     """
 
-    def __init__(self, text: str, parameters: Mapping[str, tree.ParameterValue]) -> None:
+    def __init__(
+        self, text: str, parameters: Mapping[str, tree.ParameterValue], names: Collection[str] = ()
+    ) -> None:
         self._tokens = tokenize(text)
         self._parameters = parameters
+        self._names = names or parameters  # of all parameters that there are, to suggest one
         self._position = 0
         self._depth = 0
         self.errors: list[LanguageError] = []
@@ -201,7 +204,7 @@ class Parser:
     def _parameter(self, token: Token) -> tree.Node:
         if token.text in self._parameters:
             return tree.Parameter(token.text, self._parameters[token.text], column=token.column)
-        meant = suggest(token.text, self._parameters)
+        meant = suggest(token.text, self._names)
         error = LanguageError(
             f"the parameter {{{token.text}}} has no value", token.column, meant and f"{{{meant}}}"
         )

@@ -53,6 +53,20 @@ def either(first: Condition, second: Condition) -> Condition:
     return run
 
 
+def all_three(first: Condition, second: Condition, third: Condition) -> Condition:
+    def run(context: FraudContext) -> bool | None:
+        one = first(context)
+        if one is False:
+            return False
+        other = second(context)
+        if other is False:
+            return False
+        last = third(context)
+        return last if (one and other) or last is False else None
+
+    return run
+
+
 def all_of(conditions: Sequence[Condition]) -> Condition:
     def run(context: FraudContext) -> bool | None:
         answer: bool | None = True
@@ -165,6 +179,14 @@ def member(value: Value, choices: frozenset[Any]) -> Condition:
 
 def not_member(value: Value, choices: frozenset[Any]) -> Condition:
     return lambda context: None if (found := value(context)) is None else found not in choices
+
+
+def text_member(get: Value, choices: frozenset[str]) -> Condition:
+    return lambda context: found in choices if (found := get(context)) else None
+
+
+def text_not_member(get: Value, choices: frozenset[str]) -> Condition:
+    return lambda context: found not in choices if (found := get(context)) else None
 
 
 def between(value: Value, low: Value, high: Value) -> Condition:
