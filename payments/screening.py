@@ -25,6 +25,8 @@ class Screening:
     decision: Decision
     score: int = 0
     reasons: Sequence[str] = ()
+    requests_challenge: bool = False  # 3-D Secure, besides what the decision asks for
+    sca_exemption: str = ""  # low_value | tra | recurring; of an order that is approved at once alone
     data: Any = field(default=None, compare=False)
 
 

@@ -91,6 +91,7 @@ class ChargeRequest:
     payment_method: str
     return_url: str = ""
     request_three_d_secure: bool = False
+    sca_exemption: str = ""  # low_value | tra | recurring: do not authenticate, and tell the issuer why
     customer_email: str = ""
     several_captures: bool = False  # ask for an authorization that may be captured in parts
     save_payment_method: bool = False  # keep it for later: the answer carries a SavedToken
@@ -280,6 +281,7 @@ class Capabilities:
     dispute_evidence: bool = False
     saved_payment_methods: bool = False
     challenges: bool = True  # an authorization may answer REQUIRES_ACTION and wait for the customer
+    sca_exemptions: frozenset[str] = frozenset()  # that an authorization may ask the issuer for
     lists_events: bool = False  # `list_events` gives what its webhooks told, for replaying missed ones
     webhook_kinds: frozenset[OperationKind] = frozenset(OperationKind)  # movements that webhooks tell of
 

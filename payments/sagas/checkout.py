@@ -58,8 +58,21 @@ def _decide(context: Context, screening: Screening) -> Result:
         context.data["hold"] = True
     if screening.decision == Decision.CHALLENGE:
         is_too_late = screening.stage == Stage.AFTER_AUTHORIZATION
-        context.data["hold" if is_too_late else "challenge"] = True
+        can_be_asked = not (is_too_late or context.payment.is_merchant_initiated)
+        context.data["challenge" if can_be_asked else "hold"] = True
+    if screening.stage == Stage.BEFORE_AUTHORIZATION:
+        _choose_authentication(context, screening)
     return Done()
+
+
+def _choose_authentication(context: Context, screening: Screening) -> None:
+    """A challenge wins over an exemption, and who is suspected of anything is exempt from nothing."""
+    if screening.requests_challenge:
+        context.data["challenge"] = True
+    if screening.decision == Decision.APPROVE and not screening.requests_challenge:
+        context.data["sca_exemption"] = screening.sca_exemption
+        if screening.sca_exemption:
+            context.note("exempt", exemption=screening.sca_exemption)
 
 
 def _hold(context: Context, why: str) -> Result:

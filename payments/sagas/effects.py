@@ -11,6 +11,7 @@ from django.utils import timezone
 from payments import facts
 from payments.cards_on_file import find_charge_token
 from payments.errors import (
+    AuthenticationRequiredError,
     CardDeclinedError,
     ConflictError,
     GatewayMismatchError,
@@ -40,6 +41,8 @@ from payments.models import (
     GatewayAccount,
     Operation,
     OperationState,
+    Payment,
+    PaymentState,
     SagaEffect,
 )
 from payments.models.order import CaptureMethod
@@ -230,6 +233,7 @@ class Authorize(GatewayEffect):
                 payment_method=charged.token,
                 return_url=order.return_url,
                 request_three_d_secure=bool(context.data.get("challenge")),
+                sca_exemption=_find_exemption(context, gateway.capabilities),
                 customer_email=order.customer_email,
                 several_captures=order.capture_method == CaptureMethod.MANUAL,
                 save_payment_method=payment.save_method,
@@ -256,17 +260,36 @@ class Authorize(GatewayEffect):
         payment.account = GatewayAccount.objects.get(pk=route["account"])
         payment.payment_method = route["token"]
         payment.save(update_fields=["account", "payment_method"])
-        attempt = Attempt.objects.create(
-            payment=payment,
-            account=payment.account,
-            number=operation.attempt.number + 1,
-            payment_method=route["token"],
-            route=route["why"][:200],
-            created_at=timezone.now(),
-        )
+        attempt = _begin_attempt(payment, operation.attempt, route=route["why"][:200])
         context.data.update(attempt=attempt.pk, routes=routes)
         context.note("failed_over", account=str(payment.account), why=str(error))
         return Anew(error)
+
+    def _verdict(self, operation: Operation, context: Context) -> Result:
+        if self._may_challenge(operation, context):
+            return self._challenge(operation, context)
+        return super()._verdict(operation, context)
+
+    def _may_challenge(self, operation: Operation, context: Context) -> bool:
+        """A soft decline: the issuer grants no exemption, and the customer is there to be asked after all."""
+        wants_it = (operation.error or {}).get("code") == AuthenticationRequiredError.code
+        can_return = bool(context.order.return_url) and not context.is_undoing
+        if operation.state != OperationState.DECLINED or not wants_it or not can_return:
+            return False
+        capabilities = find_capabilities(operation.account)
+        return capabilities.challenges and bool(_find_exemption(context, capabilities))
+
+    def _challenge(self, operation: Operation, context: Context) -> Anew:
+        """The same card again with 3-D Secure, as an attempt of its own; without an exemption this happens once."""
+        payment = context.payment
+        payment.state, payment.last_error = PaymentState.PROCESSING, None
+        payment.save(update_fields=["state", "last_error"])
+        attempt = _begin_attempt(payment, operation.attempt, route="the issuer granted no exemption")
+        refused = context.data["sca_exemption"]
+        context.data.update(attempt=attempt.pk, challenge=True, sca_exemption="")
+        context.note("exemption_refused", exemption=refused)
+        error = AuthenticationRequiredError(f"The issuer did not grant the exemption {refused}.")
+        return Anew(error, Outcome.DECLINED)
 
     def pending(self, operation: Operation, context: Context) -> Result:
         if context.is_undoing:
@@ -412,6 +435,24 @@ def complete_at_gateway(operation: Operation, redirect_result: str) -> ChargeRes
     return gateway.complete_authentication(
         operation_id=operation.id, amount=operation.money, redirect_result=redirect_result
     )
+
+
+def _begin_attempt(payment: Payment, last: Attempt, *, route: str) -> Attempt:
+    """The next one, with the payment's account and method of now; the last must have ended."""
+    return Attempt.objects.create(
+        payment=payment,
+        account=payment.account,
+        number=last.number + 1,
+        payment_method=payment.payment_method,
+        route=route,
+        created_at=timezone.now(),
+    )
+
+
+def _find_exemption(context: Context, capabilities: Capabilities) -> str:
+    """What screening chose, unless a challenge is asked for or the gateway has no word for it."""
+    chosen = str(context.data.get("sca_exemption") or "")
+    return chosen if chosen in capabilities.sca_exemptions and not context.data.get("challenge") else ""
 
 
 def find_capabilities(account: GatewayAccount) -> Capabilities:

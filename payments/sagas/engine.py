@@ -283,8 +283,8 @@ class Runner:
                 self._wait(signal, deadline, page)
             case Again(delay, error, in_doubt):
                 self._come_back(delay, error, in_doubt, page)
-            case Anew(error):
-                self._settle(Outcome.ABSENT, page)
+            case Anew(error, outcome):
+                self._settle(outcome, page)
                 page.note("anew", self.run.step, error=error.to_dict())
                 self.run.attempts = 0
             case Halt(error):
@@ -419,8 +419,8 @@ class Runner:
             case Again(delay, error):
                 self._come_back(delay, error, True, page)
                 return
-            case Anew():
-                effect.outcome = Outcome.ABSENT
+            case Anew(_, outcome):
+                effect.outcome = outcome
             case Halt(error):
                 self._stop(SagaState.FAILED_COMPENSATION, error, page)
                 return

@@ -50,9 +50,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Anew:
-    """This effect surely never happened: close it as absent, and enter the same step with a new one."""
+    """Nothing is left of this effect: close it, and enter the same step with a new one."""
 
     error: PaymentError
+    outcome: str = Outcome.ABSENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class AdyenGateway:
         void_without_reference=True,
         dispute_evidence=True,
         saved_payment_methods=True,
+        sca_exemptions=frozenset({"low_value", "tra", "recurring"}),
     )
 
     def __init__(

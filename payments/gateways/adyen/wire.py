@@ -54,7 +54,8 @@ _KEPT = frozenset({
     # the card and its checks
     "additionalData", "paymentMethod", "brand", "type", "cardSummary", "expiryDate", "cardIssuingCountry",
     "fundingSource", "paymentMethodVariant", "avsResult", "cvcResult", "authCode", "refusalReasonRaw",
-    "threeDOffered", "threeDAuthenticated", "liabilityShift", "fraudResult", "accountScore", "fraudResultType",
+    "threeDOffered", "threeDAuthenticated", "liabilityShift", "scaExemptionRequested",
+    "fraudResult", "accountScore", "fraudResultType",
     "modification.action", "networkTxReference", "merchantAdviceCode",
     # disputes
     "disputeStatus", "chargebackReasonCode", "chargebackSchemeCode", "rfiReasonCode", "rfiSchemeCode",

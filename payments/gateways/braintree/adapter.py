@@ -63,6 +63,7 @@ class BraintreeGateway:
         refunds_per_capture=True,
         dispute_evidence=True,
         saved_payment_methods=True,
+        sca_exemptions=frozenset({"low_value", "tra", "recurring"}),
         challenges=False,
         lists_events=False,
         webhook_kinds=frozenset(),

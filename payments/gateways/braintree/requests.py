@@ -9,6 +9,8 @@ from payments.gateways.base import CaptureRequest, ChargeRequest, RefundRequest
 from payments.gateways.braintree import wire
 
 Doc = dict[str, Any]
+# Our exemption -> Braintree's `sca_exemption`; a series of equal amounts is a source of transactions there.
+EXEMPTIONS = {"low_value": "low_value", "tra": "transaction_risk_analysis"}
 
 
 def build_charge(request: ChargeRequest, merchant_accounts: Mapping[str, str]) -> Doc:
@@ -28,10 +30,18 @@ def build_charge(request: ChargeRequest, merchant_accounts: Mapping[str, str]) -
         params["transaction_source"] = "unscheduled"
     elif request.request_three_d_secure:
         options["three_d_secure"] = {"required": True}
+    elif request.sca_exemption:
+        params |= build_exemption(request.sca_exemption)
     if request.save_payment_method and not is_saved:
         options["store_in_vault_on_success"] = True
         params |= build_owner(request)
     return params
+
+
+def build_exemption(exemption: str) -> Doc:
+    if exemption == "recurring":
+        return {"transaction_source": "recurring"}
+    return {"sca_exemption": EXEMPTIONS[exemption]}
 
 
 def build_owner(request: ChargeRequest) -> Doc:

@@ -65,7 +65,8 @@ _KEPT = frozenset({
     "debit", "prepaid", "issuing_bank", "avs_error_response_code",
     "avs_street_address_response_code", "avs_postal_code_response_code", "cvv_response_code",
     "three_d_secure_info", "enrolled", "liability_shifted", "liability_shift_possible", "eci_flag",
-    "three_d_secure_version", "risk_data", "decision", "decision_reasons", "transaction_risk_score",
+    "three_d_secure_version", "sca_exemption_requested", "risk_data", "decision", "decision_reasons",
+    "transaction_risk_score",
     # refusals
     "gateway_rejection_reason", "processor_response_code", "processor_response_text",
     "processor_response_type", "additional_processor_response", "network_response_code",

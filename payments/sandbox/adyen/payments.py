@@ -60,9 +60,12 @@ def create_payment(session: Session, body: Doc, base_url: str) -> Doc:
         "_stores": bool(body.get("storePaymentMethod")),
         "_return_url": body.get("returnUrl") or "",
         "_challenge": "",
+        "_exemption": (body.get("additionalData") or {}).get("scaExemption") or "",
     }
     if body.get("recurringProcessingModel") in MERCHANT_INITIATED:
         return finish_payment(session, payment, card, refusal=card.alone)
+    if card.three_d_secure == "required" and wish(body) == "never":
+        return finish_payment(session, payment, card, refusal="38")
     if needs_challenge(body, card):
         return start_challenge(session, payment, base_url)
     return finish_payment(session, payment, card)
@@ -86,8 +89,13 @@ def choose_card(session: Session, body: Doc) -> Card:
 
 
 def needs_challenge(body: Doc, card: Card) -> bool:
-    asked = (body.get("authenticationData") or {}).get("attemptAuthentication") == "always"
+    asked = wish(body) == "always"
     return card.three_d_secure == "required" or (card.three_d_secure == "optional" and asked)
+
+
+def wish(body: Doc) -> str:
+    """Whether the shop wants 3-D Secure: always, never, or ""."""
+    return str((body.get("authenticationData") or {}).get("attemptAuthentication") or "")
 
 
 def start_challenge(session: Session, payment: Doc, base_url: str) -> Doc:
@@ -157,6 +165,8 @@ def store_token(session: Session, shopper: str, card: Card) -> str:
 
 def describe(payment: Doc) -> Doc:
     extra = dict(payment["_card"])
+    if payment.get("_exemption"):
+        extra["scaExemptionRequested"] = payment["_exemption"]
     if payment.get("_saved"):
         extra["recurring.recurringDetailReference"] = payment["_saved"]
         extra["recurring.shopperReference"] = payment["_shopper"]

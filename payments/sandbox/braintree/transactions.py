@@ -82,6 +82,7 @@ def build_sale(session: Session, given: Doc, amount: str, card: Card) -> Doc:
         "customer": {"id": None, "email": (given.get("customer") or {}).get("email")},
         "payment_instrument_type": "credit_card",
         "transaction_source": given.get("transaction_source"),
+        "sca_exemption_requested": given.get("sca_exemption"),
         "avs_error_response_code": None,
         "avs_street_address_response_code": card.street,
         "avs_postal_code_response_code": card.postal,

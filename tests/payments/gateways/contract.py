@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -45,6 +46,7 @@ class AuthorizationContract:
     """An amount is held on a card, or not."""
 
     exceptional_currencies: tuple[str, ...] = ()  # those whose digits the gateway counts in its own way
+    exemption_words: Mapping[str, str] = {}  # our exemption -> the gateway's word
 
     def test_an_authorization_states_amount_card_and_expiry(self, shop: Shop) -> None:
         result = shop.authorize()
@@ -138,6 +140,26 @@ class AuthorizationContract:
         without = shop.another().authorize("challenge_if_asked")
         assert without.status is ChargeStatus.AUTHORIZED
         asked = shop.authorize("challenge_if_asked", request_three_d_secure=True)
+        assert asked.status is ChargeStatus.REQUIRES_ACTION
+
+    @pytest.mark.parametrize("exemption", ["low_value", "tra"])
+    def test_an_exemption_goes_to_the_issuer_who_may_refuse_it_softly(
+        self, shop: Shop, exemption: str
+    ) -> None:
+        shop.needs("sca_exemptions")
+        granted = shop.authorize(sca_exemption=exemption)
+        assert granted.status is ChargeStatus.AUTHORIZED
+        assert granted.card is not None
+        assert granted.card.three_d_secure == ""
+        assert self.exemption_words[exemption] in str(granted.raw)
+        refused = shop.another().authorize("needs_authentication", sca_exemption=exemption)
+        assert refused.status is ChargeStatus.DECLINED
+        assert refused.decline is not None
+        assert refused.decline.code == "authentication_required"
+
+    def test_a_challenge_wins_over_an_exemption(self, shop: Shop) -> None:
+        shop.needs("sca_exemptions", "challenges")
+        asked = shop.authorize("challenge", request_three_d_secure=True, sca_exemption="low_value")
         assert asked.status is ChargeStatus.REQUIRES_ACTION
 
     # --- saved tokens ---------------------------------------------------------------------------------------

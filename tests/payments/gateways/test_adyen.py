@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -265,6 +266,19 @@ def test_a_payment_is_authorized_only_and_challenged_by_redirect() -> None:
 
 
 @pytest.mark.parametrize(
+    ("exemption", "word"),
+    [("low_value", "lowValue"), ("tra", "transactionRiskAnalysis"), ("recurring", None)],
+)
+def test_an_exemption_is_named_and_switches_the_challenge_off(exemption: str, word: str | None) -> None:
+    body = build_charge(replace(REQUEST, sca_exemption=exemption))
+    assert body["authenticationData"]["attemptAuthentication"] == "never"
+    assert body["additionalData"].get("scaExemption") == word
+    asked = build_charge(replace(REQUEST, sca_exemption=exemption, request_three_d_secure=True))
+    assert asked["authenticationData"]["attemptAuthentication"] == "always"
+    assert "scaExemption" not in asked["additionalData"]
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, {"shopperReference": "shopper-1", "recurringProcessingModel": "CardOnFile"}),
@@ -290,6 +304,10 @@ def test_a_payment_is_authorized_only_and_challenged_by_redirect() -> None:
             },
         ),
         ({"payment_method": make_token("x")}, {"shopperInteraction": "Ecommerce"}),
+        (
+            {"sca_exemption": "recurring"},
+            {"shopperInteraction": "ContAuth", "recurringProcessingModel": "Subscription"},
+        ),
     ],
 )
 def test_who_pays_with_what(changes: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ ACCOUNT = "CountinghouseECOM"
 CARDS = {
     "ok": "TESTVISA",
     "challenge": "TESTCHALLENGE",
+    "needs_authentication": "TESTCHALLENGE",
     "challenge_if_asked": "TESTCHALLENGEIFASKED",
     "authentication_required": "TESTHOLDERNEEDED",
     "avs_fail": "TESTAVSFAIL",
@@ -151,6 +152,7 @@ class TestAdyen(GatewayContract):
     """An account as Adyen opens it: one capture, which releases the rest."""
 
     exceptional_currencies = ("CLP", "ISK")
+    exemption_words = {"low_value": "lowValue", "tra": "transactionRiskAnalysis"}
     stage_of_a_loss = DisputeStage.PRE_ARBITRATION
 
     @pytest.fixture

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -774,6 +775,24 @@ def test_a_charge_without_the_cardholder_says_so_and_asks_for_no_authentication(
         "payment_method_token": "abc",
         "transaction_source": "unscheduled",
     }
+
+
+@pytest.mark.parametrize(
+    ("exemption", "expected"),
+    [
+        ("low_value", {"sca_exemption": "low_value"}),
+        ("tra", {"sca_exemption": "transaction_risk_analysis"}),
+        ("recurring", {"transaction_source": "recurring"}),
+    ],
+)
+def test_an_exemption_is_said_in_braintrees_words(exemption: str, expected: dict[str, str]) -> None:
+    saved = replace(REQUEST, payment_method="vault:abc")
+    body = build_charge(replace(saved, sca_exemption=exemption), {})
+    assert body == build_charge(saved, {}) | expected
+    asked = build_charge(replace(saved, sca_exemption=exemption, request_three_d_secure=True), {})
+    assert not expected.keys() & asked.keys()
+    alone = build_charge(replace(saved, sca_exemption=exemption, is_merchant_initiated=True), {})
+    assert alone["transaction_source"] == "unscheduled"
 
 
 def test_each_currency_goes_to_its_merchant_account() -> None:

@@ -31,6 +31,7 @@ CARDS = {
     "capture_fails": "fake-capture-fails-nonce",
     "refund_fails_later": "fake-refund-pending-nonce",
     "unknown_token": "fake-unheard-of",
+    "needs_authentication": "fake-requires-authentication-nonce",
     "decline:card_declined": "fake-decline-2038-nonce",
     "decline:insufficient_funds": "fake-decline-2001-nonce",
     "decline:expired_card": "fake-decline-2004-nonce",
@@ -109,6 +110,8 @@ class BraintreeWorld:
 
 
 class TestBraintree(GatewayContract):
+    exemption_words = {"low_value": "low_value", "tra": "transaction_risk_analysis"}
+
     @pytest.fixture
     def world(self) -> Any:
         with start() as sandbox:
