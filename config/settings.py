@@ -262,6 +262,21 @@ PAYMENT_GATEWAYS = {
     "adyen": "payments.gateways.adyen.AdyenGateway",
 }
 PAYMENT_SCREENER = env.str("PAYMENT_SCREENER", "fraud.screening.RuleScreener")
+# Strong customer authentication (docs/three-d-secure.md). Off: 3-D Secure is asked for by the fraud rules alone.
+SCA_ENABLED = env.bool("SCA_ENABLED", False)
+SCA_MERCHANT_COUNTRY = env.str("SCA_MERCHANT_COUNTRY", "")  # of the acquirer, such as DE
+SCA_EXEMPTIONS: list[str] = env.list("SCA_EXEMPTIONS", default=["low_value", "tra", "recurring"])
+SCA_FRAUD_RATE = env.str("SCA_FRAUD_RATE", "")  # the acquirer's, in percent; empty: no risk analysis (TRA)
+SCA_TRA_MAX_SCORE = env.int("SCA_TRA_MAX_SCORE", 0)  # more points of the fraud rules are no low risk
+SCA_CHALLENGE_THE_REST = env.bool("SCA_CHALLENGE_THE_REST", False)
+SCA_REFERENCE_RATES: dict[str, str] = env.dict("SCA_REFERENCE_RATES", default={})  # USD=1.08: for one euro
+# An outside risk score, and the shop's own model (docs/models.md). Empty: none.
+FRAUD_RISK_URL = env.str("FRAUD_RISK_URL", "")
+FRAUD_RISK_PROVIDER = env.str("FRAUD_RISK_PROVIDER", "outside")  # how the verdicts call it
+FRAUD_RISK_SECRET = env.str("FRAUD_RISK_SECRET", "")
+FRAUD_RISK_TIMEOUT_MS = env.int("FRAUD_RISK_TIMEOUT_MS", 300)
+FRAUD_RISK_ALLOW_PRIVATE = env.bool("FRAUD_RISK_ALLOW_PRIVATE", False)
+FRAUD_MODEL_PATH = env.str("FRAUD_MODEL_PATH", "")  # .onnx or .skops, with a .json beside it
 INVENTORY_BACKEND = env.str("INVENTORY_BACKEND", "payments.fulfilment.local.LocalInventory")
 SHIPPING_BACKEND = env.str("SHIPPING_BACKEND", "payments.fulfilment.local.LocalShipping")
 # Who declares how long data is kept, beside payments itself (see payments/retention.py).
