@@ -103,12 +103,11 @@ def _saved_fingerprint(payment: Payment) -> str:
 
 def _is_authenticated_series(payment: Payment) -> bool:
     """The customer authenticated a payment of this very amount with the saved card."""
-    if payment.saved_method_id is None:
-        return False
+    fingerprint = _saved_fingerprint(payment)
     same = Payment.objects.filter(
-        card_fingerprint=_saved_fingerprint(payment), amount=payment.amount, currency=payment.currency
+        card_fingerprint=fingerprint, amount=payment.amount, currency=payment.currency
     )
-    return same.exclude(card_fingerprint="").filter(card__three_d_secure="authenticated").exists()
+    return bool(fingerprint) and same.filter(card__three_d_secure="authenticated").exists()
 
 
 def _has_insisted(payment: Payment) -> bool:
