@@ -185,9 +185,11 @@ class FakeGateway:
 
 
 class ScriptedScreener:
-    """Approves, unless `decisions` says otherwise for a stage."""
+    """Approves, unless `decisions` says otherwise for a stage; with what is said of 3-D Secure."""
 
     def __init__(self) -> None:
+        self.sca_exemption = ""
+        self.requests_challenge = False
         self.decisions: dict[Stage, Decision | Exception] = {}
         self.recorded: list[Screening] = []
         self.opened: list[str] = []
@@ -197,7 +199,12 @@ class ScriptedScreener:
         decision = self.decisions.get(stage, Decision.APPROVE)
         if isinstance(decision, Exception):
             raise decision
-        return Screening(stage, decision)
+        return Screening(
+            stage,
+            decision,
+            requests_challenge=self.requests_challenge,
+            sca_exemption=self.sca_exemption,
+        )
 
     def record(self, order: Order, payment: Payment, screening: Screening) -> None:
         self.recorded.append(screening)

@@ -1,1 +1,1 @@
-"""Scores besides our own rules: a provider outside, and the shop's own model. They are facts; rules may read them."""
+"""Scores besides our own rules, of a provider outside and of the shop's own model: facts that rules may read."""

@@ -95,3 +95,31 @@ def test_a_payment_is_paid_refunded_in_part_and_disputed(
     assert (books["charges"], books["captured"], books["refunded"]) == (1, 1999, 500)
     assert payment.disputed == dispute.amount > 0
     assert prove_ledger() == []
+
+
+@pytest.mark.parametrize("kind", ["adyen", "braintree"])
+def test_an_exemption_that_the_issuer_refuses_is_a_challenge_where_the_gateway_has_one(
+    account: GatewayAccount, world: Any, shop: ApiClient, screener: ScriptedScreener
+) -> None:
+    screener.sca_exemption = "low_value"
+    draft = services.OrderDraft(
+        "web-1",
+        Money(1999, "EUR"),
+        world.card("needs_authentication"),
+        shipping={"country": "DE"},
+        return_url="https://shop.example/return",
+    )
+    order = services.place_order(shop, draft)
+    if not get_gateway(account).capabilities.challenges:
+        assert (order.state, order.payment.last_error["code"]) == ("declined", "authentication_required")
+        return
+    assert order.state == OrderState.AWAITING_CUSTOMER
+    hear(account, world)
+    held = Operation.objects.latest("created_at")
+    brought = world.authenticate(held.pk, success=True)
+    services.confirm_order(Order.objects.get(pk=order.pk), redirect_result=brought)
+    hear(account, world)
+    order = Order.objects.get(pk=order.pk)
+    assert (order.state, order.payment.card["three_d_secure"]) == (OrderState.PAID, "authenticated")
+    assert world.count_movements(held.pk)["captured"] == 1999
+    assert prove_ledger() == []

@@ -12,9 +12,8 @@ from payments.gateways.base import Capabilities, ChargeRequest, ChargeResult, Ch
 from payments.kinds import OperationKind
 from payments.models import ApiClient, GatewayAccount, Order, Payment, SagaEffect
 from payments.proof import prove_ledger
-from payments.sagas import checkout
 from payments.sagas import effects as saga_effects
-from payments.screening import Decision, Screening, Stage
+from payments.screening import Decision, Stage
 from tests.factories.customers import SavedPaymentMethodFactory
 from tests.fakes import FakeGateway, ScriptedScreener, fact
 
@@ -22,21 +21,6 @@ pytestmark = pytest.mark.django_db
 
 Place = Callable[..., Order]
 RETURN_URL = "https://shop.example/return"
-
-
-@dataclass
-class ExemptingScreener(ScriptedScreener):
-    """Approves everything, with an exemption."""
-
-    exemption: str = "low_value"
-    challenge: bool = False
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def screen(self, order: Order, payment: Payment, *, stage: Stage) -> Screening:
-        plain = super().screen(order, payment, stage=stage)
-        return replace(plain, sca_exemption=self.exemption, requests_challenge=self.challenge)
 
 
 @dataclass
@@ -77,10 +61,10 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> StrictGateway:
 
 
 @pytest.fixture
-def screener(monkeypatch: pytest.MonkeyPatch) -> ExemptingScreener:
-    fake = ExemptingScreener()
-    monkeypatch.setattr(checkout, "get_screener", lambda: fake)
-    return fake
+def screener(screener: ScriptedScreener) -> ScriptedScreener:
+    """It approves everything, with an exemption."""
+    screener.sca_exemption = "low_value"
+    return screener
 
 
 def test_a_granted_exemption_is_charged_without_a_challenge(place: Place, gateway: StrictGateway) -> None:
@@ -103,6 +87,15 @@ def test_a_soft_decline_leads_to_the_challenge_and_the_order_is_paid(
     gateway.authenticate(payment.gateway_reference, 12950)
     assert services.confirm_order(order).state == "paid"
     assert (gateway.money_kept(), prove_ledger()) == (12950, [])
+    told = order.events.order_by("sequence").values_list("type", flat=True)
+    assert list(told) == [
+        "order.placed",
+        "payment.declined",
+        "order.awaiting_customer",
+        "payment.authorized",
+        "payment.captured",
+        "order.paid",
+    ]
 
 
 def test_a_second_decline_is_the_end(place: Place, gateway: StrictGateway) -> None:
@@ -125,9 +118,9 @@ def test_a_gateway_without_challenges_leaves_it_to_the_shop(place: Place, gatewa
 
 
 def test_a_gateway_without_a_word_for_it_is_asked_as_usual(
-    place: Place, gateway: StrictGateway, screener: ExemptingScreener
+    place: Place, gateway: StrictGateway, screener: ScriptedScreener
 ) -> None:
-    screener.exemption = "recurring"
+    screener.sca_exemption = "recurring"
     assert place(return_url=RETURN_URL).state == "paid"
     assert gateway.asked == [("", False)]
 
@@ -139,7 +132,7 @@ def test_a_gateway_without_a_word_for_it_is_asked_as_usual(
 def test_a_suspect_is_exempt_from_nothing(
     place: Place,
     gateway: StrictGateway,
-    screener: ExemptingScreener,
+    screener: ScriptedScreener,
     decision: Decision,
     asked: list[tuple[str, bool]],
     state: str,
@@ -150,9 +143,9 @@ def test_a_suspect_is_exempt_from_nothing(
 
 
 def test_a_challenge_may_be_asked_for_beside_the_decision(
-    place: Place, gateway: StrictGateway, screener: ExemptingScreener
+    place: Place, gateway: StrictGateway, screener: ScriptedScreener
 ) -> None:
-    screener.challenge = True
+    screener.requests_challenge = True
     assert place(return_url=RETURN_URL).state == "awaiting_customer"
     assert gateway.asked == [("", True)]
 
@@ -162,7 +155,7 @@ def test_a_challenge_of_who_is_not_there_is_a_review(
     account: GatewayAccount,
     place: Place,
     gateway: StrictGateway,
-    screener: ExemptingScreener,
+    screener: ScriptedScreener,
 ) -> None:
     saved = SavedPaymentMethodFactory.create(customer__client=shop, account=account)
     screener.decisions[Stage.BEFORE_AUTHORIZATION] = Decision.CHALLENGE
