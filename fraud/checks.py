@@ -1,0 +1,57 @@
+"""System checks: the settings of 3-D Secure and of the scores say what they mean, before an order finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from fraud.authentication import read_policy
+from fraud.scores.base import ScoreError
+from fraud.scores.http import Provider, make_connection
+
+Apps = Sequence[AppConfig] | None
+
+
+@register()
+def check_authentication(app_configs: Apps = None, **kwargs: Any) -> list[CheckMessage]:
+    """The policy of 3-D Secure can be read (fraud.E001), and knows where the shop is (fraud.W001)."""
+    try:
+        policy = read_policy()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="See docs/three-d-secure.md.", id="fraud.E001")]
+    if policy.is_enabled and not policy.merchant_country:
+        hint = "Set SCA_MERCHANT_COUNTRY to where your acquirer is, such as DE."
+        return [Warning("SCA_ENABLED without a country: the limits are in euro", hint=hint, id="fraud.W001")]
+    return []
+
+
+@register()
+def check_scores(app_configs: Apps = None, **kwargs: Any) -> list[CheckMessage]:
+    """The outside provider has an address and a secret (fraud.E002), the model is there (fraud.W002)."""
+    found: list[CheckMessage] = []
+    if settings.FRAUD_RISK_URL:
+        found += _check_provider()
+    model = settings.FRAUD_MODEL_PATH
+    if model and not (Path(model).is_file() and Path(model).with_suffix(".json").is_file()):
+        hint = "The file and its description of the same name in .json; see docs/models.md."
+        found.append(Warning(f"FRAUD_MODEL_PATH: {model} is not there", hint=hint, id="fraud.W002"))
+    return found
+
+
+def _check_provider() -> list[CheckMessage]:
+    if not settings.FRAUD_RISK_SECRET:
+        hint = "The provider tells our questions by it; see docs/models.md."
+        return [Error("FRAUD_RISK_URL without FRAUD_RISK_SECRET", hint=hint, id="fraud.E002")]
+    provider = Provider(settings.FRAUD_RISK_URL, "", allows_private=settings.FRAUD_RISK_ALLOW_PRIVATE)
+    try:
+        make_connection(provider).close()
+    except (ScoreError, ValueError) as error:  # a port that is no number
+        hint = "https; plain http and private addresses need FRAUD_RISK_ALLOW_PRIVATE=true."
+        return [Error(f"FRAUD_RISK_URL: {error}", hint=hint, id="fraud.E002")]
+    return []
