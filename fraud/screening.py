@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
+from fraud.authentication import choose_authentication
 from fraud.decision import FraudResult, decide
 from fraud.gathering import gather_after, gather_before
 from fraud.live import live_plan
 from fraud.models import Assessment, Review, ReviewState, Verdict
 from fraud.plans import LivePlan
+from fraud.scores.sources import build_verdicts, with_scores
+from fraud.three_d_secure import SWITCHED_OFF, ScaDecision
 from payments.decisions import Decision, Stage
 from payments.models import Order, Payment
 from payments.screening import Screening
@@ -39,9 +42,9 @@ class RuleScreener:
         started = time.perf_counter_ns()
         live = live_plan()
         if stage is Stage.BEFORE_AUTHORIZATION:
-            result = decide(live.plan, gather_before(order, payment, live.velocity_keys))
+            result, sca = _decide_first(live, order, payment)
         else:
-            result = _decide_again(live, order, payment)
+            result, sca = _decide_again(live, order, payment), None
         judged = _Judged(live, result, (time.perf_counter_ns() - started) // 1000)
         return Screening(
             stage=stage,
@@ -49,6 +52,8 @@ class RuleScreener:
             score=result.score,
             reasons=list(result.reasons),
             data=judged,
+            requests_challenge=bool(sca and sca.requests_challenge),
+            sca_exemption=sca.sca_exemption if sca else "",
         )
 
     def record(self, order: Order, payment: Payment, screening: Screening) -> None:
@@ -65,7 +70,10 @@ class RuleScreener:
             microseconds=judged.microseconds if judged else 0,
         )
         if judged:
-            Verdict.objects.bulk_create(_verdict_rows(assessment, judged.result))
+            rows = list(_verdict_rows(assessment, judged.result))
+            if screening.stage is Stage.BEFORE_AUTHORIZATION:  # who scored it was asked then
+                rows += build_verdicts(assessment, judged.result.context)
+            Verdict.objects.bulk_create(rows)
 
     def open_review(self, order: Order, payment: Payment, *, expires_at: datetime) -> None:
         """Put the order into the queue; of one that is there, only the deadline moves."""
@@ -94,6 +102,17 @@ class RuleScreener:
         Review.objects.open().filter(order=order).update(
             state=state, note=reason, decided_by="system", decided_at=timezone.now()
         )
+
+
+def _decide_first(live: LivePlan, order: Order, payment: Payment) -> tuple[FraudResult, ScaDecision]:
+    """The screening before the authorization may ask others, and settles whether 3-D Secure is asked for."""
+    facts = gather_before(order, payment, live.velocity_keys)
+    result = decide(live.plan, with_scores(facts, order, payment))
+    sca = choose_authentication(order, payment, decision=result.decision, score=result.score)
+    if sca.row == SWITCHED_OFF:
+        return result, sca
+    told = {**result.context.scores, "authentication": sca.to_dict()}
+    return result._replace(context=replace(result.context, scores=told)), sca
 
 
 def _decide_again(live: LivePlan, order: Order, payment: Payment) -> FraudResult:

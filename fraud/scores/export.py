@@ -14,13 +14,12 @@ import polars as pl
 from django.db.models import Prefetch
 
 from fraud.facts import FACTS, FactType
-from fraud.models import Assessment, ReasonCode, Review, ReviewState, Verdict
+from fraud.models import Assessment, EffectiveLabel, Verdict
 from fraud.scores.features import FEATURES, raw_features
 from payments.encryption import keyed_hash
 from payments.ids import lowest_id
 
 CHUNK = 5_000
-FRAUD_REASONS = (ReasonCode.CONFIRMED_FRAUD, ReasonCode.STOLEN_CARD, ReasonCode.ACCOUNT_TAKEOVER)
 PURPOSE = "training"  # of the keyed hashes: they fit no list and no count of ours
 
 
@@ -34,15 +33,12 @@ class KnownLabel:
 
 
 def load_labels(order_ids: Sequence[str]) -> dict[str, KnownLabel]:
-    """The label of each order that has one: of the last decided review, approved or rejected for fraud."""
-    decided = Review.objects.filter(order_id__in=order_ids, decided_at__isnull=False).order_by("decided_at")
-    rows = decided.values_list("order_id", "state", "reason_code", "decided_at")
-    labels = {}
-    for order_id, state, reason, at in rows:
-        is_known = state == ReviewState.APPROVED or reason in FRAUD_REASONS
-        if is_known and at is not None:
-            labels[order_id] = KnownLabel(state == ReviewState.REJECTED, "review", at)
-    return labels
+    """The label that counts of each order that has one."""
+    rows = EffectiveLabel.objects.filter(order_id__in=order_ids)
+    return {
+        order_id: KnownLabel(is_fraud, source, at)
+        for order_id, is_fraud, source, at in rows.values_list("order_id", "is_fraud", "source", "at")
+    }
 
 
 # --- the columns --------------------------------------------------------------------------------------------

@@ -82,11 +82,12 @@ def _build_verdict(assessment: Assessment, name: str, told: Mapping[str, Any]) -
     score = read_score(told)
     return Verdict(
         assessment=assessment,
+        rule_key=f"{name}-score",
         rule_name=LABELS[name],
         rule_kind=f"{name}_score",
         status=Status.MISS if score.status is ScoreStatus.OK else Status.ERROR,
         value=score.describe()[:200],
-        microseconds=score.latency_ms * 1000,
+        nanoseconds=score.latency_ms * 1_000_000,
     )
 
 
