@@ -99,7 +99,7 @@ class VerdictFactory(factory.django.DjangoModelFactory[Verdict]):
         model = Verdict
 
     assessment = factory.SubFactory(AssessmentFactory)
-    rule_key = "card-velocity"
+    rule_key = factory.SelfAttribute("rule_name")
     rule_name = "Card velocity"
     rule_kind = "expression"
     status = "hit"
