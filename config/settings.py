@@ -311,6 +311,11 @@ REVIEW_SECONDS = env.int(
     "REVIEW_SECONDS", 5 * 24 * 60 * 60
 )  # below the 7 days that a card authorization holds
 FRAUD_MATURE_DAYS = env.int("FRAUD_MATURE_DAYS", 90)  # captured and not disputed for so long: genuine
+REVIEW_SLA_SECONDS = env.int("REVIEW_SLA_SECONDS", 4 * 60 * 60)  # how soon a case should be decided
+REVIEW_AT_EXPIRY = env.str("REVIEW_AT_EXPIRY", "reject")  # or approve, or escalate; see fraud.policy
+# Major units by currency, "default" for all others: what is approved at expiry, what takes two people.
+REVIEW_APPROVE_BELOW: dict[str, str] = env.dict("REVIEW_APPROVE_BELOW", default={})
+REVIEW_FOUR_EYES: dict[str, str] = env.dict("REVIEW_FOUR_EYES", default={})
 UNKNOWN_QUERY_SECONDS = env.list("UNKNOWN_QUERY_SECONDS", cast=int, default=[5, 60, 300, 3600])
 # What a gateway has received and not done: asked for now and then, and a person's task in the end.
 PENDING_QUERY_SECONDS = env.list("PENDING_QUERY_SECONDS", cast=int, default=[300, 3600, 21600, 86400])

@@ -3,27 +3,53 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import reduce
-from operator import or_
+from datetime import datetime, timedelta
 
-from django.db.models import Q
+from django.db.models import Count, Min, Q
+from django.utils import timezone
 
-from fraud.models import Assessment, Review, VelocityEvent, Verdict
-from payments.models import Event, Order, Payment
+from fraud.decision import Status
+from fraud.models import FRAUD_REASONS, PERSON, Assessment, Review, ReviewState, Verdict
+from payments import sql
+from payments.kinds import DisputeState
+from payments.models import Event, Order, OrderState, Payment
 from payments.money import Money
 
 MAX_LINKED = 8
 MAX_EVENTS = 12
-SCANNED_EVENTS = 500
+SCANNED_PER_VALUE = 100  # a value that very many share says little, and must not slow the queue down
+LINKING = ["card", "email", "ip", "device", "customer", "address"]
 ANSWER_TONES = {"pass": "good", "fail": "bad"}
+PRECISION_SPAN = timedelta(days=90)
+FEW = 5  # a share of fewer cases says nothing
+YOUNG, OLD = timedelta(days=1), timedelta(days=30)
+
+# The newest orders that were counted under the same values, and those paid with the same card, value by value.
+_LINKS = """
+SELECT mine.order_id, other.order_id, mine.dimension
+FROM fraud_velocityevent mine CROSS JOIN LATERAL (
+    SELECT order_id FROM fraud_velocityevent same
+    WHERE same.dimension = mine.dimension AND same.key_hash = mine.key_hash AND same.kind = 'attempt'
+        AND same.order_id <> mine.order_id
+    ORDER BY same.at DESC LIMIT %(most)s) other
+WHERE mine.order_id = ANY(%(orders)s) AND mine.kind = 'attempt' AND mine.dimension = ANY(%(dimensions)s)
+UNION
+SELECT mine.order_id, other.order_id, 'card'
+FROM payments_payment mine CROSS JOIN LATERAL (
+    SELECT order_id FROM payments_payment same
+    WHERE same.card_fingerprint = mine.card_fingerprint AND same.id <> mine.id
+    ORDER BY same.id DESC LIMIT %(most)s) other
+WHERE mine.order_id = ANY(%(orders)s) AND mine.card_fingerprint <> ''
+"""
+
+Links = Mapping[str, set[str]]  # the ids of other orders, with the dimensions that they share
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One cell of the match strip; `tone` is good, bad or unknown."""
+    """One cell of the match strip; `tone` is good, bad, unknown or plain."""
 
     label: str
     value: str
@@ -31,11 +57,42 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class RulePrecision:
+    """Of `count` decided reviews in which a rule hit, `fraud` were rejected for fraud."""
+
+    count: int
+    fraud: int
+
+    def __str__(self) -> str:
+        if self.count < FEW:
+            return f"too few to tell ({self.count})"
+        return f"precision {round(100 * self.fraud / self.count)} % of {self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A verdict that speaks against the order, and how often its rule was right; None: it never hit before."""
+
+    verdict: Verdict
+    precision: RulePrecision | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCount:
+    """How many other orders share something with one, and how many of them were fraud."""
+
+    orders: int
+    fraud: int
+
+
+@dataclass(frozen=True, slots=True)
 class LinkedOrder:
-    """Another order that shares something with this one."""
+    """Another order that shares something with this one, and what became of it; `tone` as of a `Check`."""
 
     order: Order
     shares: tuple[str, ...]
+    fate: str
+    tone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +107,12 @@ class Case:
     """One review with everything beside it."""
 
     review: Review
-    reasons: tuple[Verdict, ...]
+    reasons: tuple[Reason, ...]
     others: tuple[Verdict, ...]
     checks: tuple[Check, ...]
     money: tuple[tuple[str, Money], ...]
     linked: tuple[LinkedOrder, ...]
-    linked_total: int
+    link_count: LinkCount
     history: tuple[HistoryLine, ...]
     assessments: tuple[Assessment, ...]
 
@@ -65,18 +122,53 @@ def build_case(review: Review) -> Case:
     order, payment = review.order, review.payment
     assessments = tuple(order.assessments.order_by("id").prefetch_related("verdicts"))
     verdicts = [verdict for assessment in assessments for verdict in assessment.verdicts.all()]
-    shared = find_linked(order, payment)
+    links = find_links([order.pk]).get(order.pk, {})
+    frauds = find_frauds(links)
     return Case(
         review=review,
-        reasons=tuple(verdict for verdict in verdicts if verdict.is_reason),
+        reasons=_weigh(verdicts),
         others=tuple(verdict for verdict in verdicts if not verdict.is_reason),
-        checks=tuple(match_strip(order, payment)),
+        checks=(*match_strip(order, payment), *_ages(order)),
         money=tuple(_money_lines(payment)),
-        linked=_load_linked(shared),
-        linked_total=len(shared),
+        linked=_load_linked(links, frauds),
+        link_count=LinkCount(len(links), len(frauds)),
         history=tuple(_history(review, assessments)),
         assessments=assessments,
     )
+
+
+def rule_precision(keys: Iterable[str]) -> Mapping[str, RulePrecision | None]:
+    """By rule: of the reviews of 90 days in which it hit and that a person decided, the share rejected for fraud.
+
+    None for a rule of which there are none.
+    """
+    wanted = set(keys)
+    decided = Q(
+        assessment__order__reviews__decided_at__gte=timezone.now() - PRECISION_SPAN,
+        assessment__order__reviews__decided_by__startswith=PERSON,
+        assessment__order__reviews__state__in=[ReviewState.APPROVED, ReviewState.REJECTED],
+    )
+    fraud = Q(
+        assessment__order__reviews__state=ReviewState.REJECTED,
+        assessment__order__reviews__reason_code__in=FRAUD_REASONS,
+    )
+    reviews = "assessment__order__reviews"
+    rows = (
+        Verdict.objects.filter(decided, rule_name__in=wanted, status=Status.HIT)
+        .order_by()
+        .values("rule_name")
+        .annotate(count=Count(reviews, distinct=True), frauds=Count(reviews, distinct=True, filter=fraud))
+        .values_list("rule_name", "count", "frauds")
+    )
+    known = {name: RulePrecision(count, frauds) for name, count, frauds in rows}
+    return {name: known.get(name) for name in wanted}
+
+
+def _weigh(verdicts: Iterable[Verdict]) -> tuple[Reason, ...]:
+    """The reasons, the heaviest first."""
+    hits = top_reasons(verdicts, count=None)
+    precision = rule_precision(verdict.rule_name for verdict in hits)
+    return tuple(Reason(verdict, precision[verdict.rule_name]) for verdict in hits)
 
 
 def match_strip(order: Order, payment: Payment) -> Iterable[Check]:
@@ -102,28 +194,79 @@ def match_strip(order: Order, payment: Payment) -> Iterable[Check]:
     yield Check("3-D Secure", secure or "not asked", tone)
 
 
-def find_linked(order: Order, payment: Payment) -> dict[str, set[str]]:
-    """The ids of the newest other orders that share something, with what they share."""
-    shares: dict[str, set[str]] = defaultdict(set)
-    keys = list(VelocityEvent.objects.filter(order=order).values_list("dimension", "key_hash"))
-    if keys:
-        same = reduce(or_, (Q(dimension=dimension, key_hash=digest) for dimension, digest in keys))
-        found = VelocityEvent.objects.filter(same).exclude(order=order).order_by("-at")
-        for order_id, dimension in found.values_list("order_id", "dimension")[:SCANNED_EVENTS]:
-            shares[order_id].add(dimension)
-    if payment.card_fingerprint:
-        twins = Payment.objects.filter(card_fingerprint=payment.card_fingerprint).exclude(order=order)
-        for order_id in twins.order_by("-id").values_list("order_id", flat=True)[:SCANNED_EVENTS]:
-            shares[order_id].add("card")
-    return dict(shares)
+def _ages(order: Order) -> Iterable[Check]:
+    """How long the customer, and the e-mail address, have been known."""
+    yield _age_check("Customer", order.customer_created_at)
+    if not order.customer_email:
+        return
+    before = Order.objects.filter(customer_email=order.customer_email, created_at__lt=order.created_at)
+    seen = before.aggregate(first=Min("created_at"), count=Count("pk"))
+    if not seen["count"]:
+        yield Check("E-mail", "new", "plain")
+        return
+    check = _age_check("E-mail", seen["first"])
+    yield Check(check.label, f"{check.value}, {seen['count']} before", check.tone)
 
 
-def _load_linked(shares: dict[str, set[str]]) -> tuple[LinkedOrder, ...]:
-    """The orders that share the most, the newest first among equals."""
-    by_id = sorted(shares, reverse=True)
-    best = sorted(by_id, key=lambda order_id: -len(shares[order_id]))[:MAX_LINKED]
-    orders = Order.objects.in_bulk(best)
-    return tuple(LinkedOrder(orders[order_id], tuple(sorted(shares[order_id]))) for order_id in best)
+def _age_check(label: str, since: datetime | None) -> Check:
+    if since is None:
+        return Check(label, "guest", "plain")
+    span = timezone.now() - since
+    tone = "bad" if span < YOUNG else "good" if span >= OLD else "plain"
+    return Check(label, "today" if span < YOUNG else f"{span.days} d", tone)
+
+
+def find_links(order_ids: Sequence[str]) -> dict[str, dict[str, set[str]]]:
+    """For each order, the newest others that share something, with what they share: one query for all."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    wish = {"orders": list(order_ids), "dimensions": LINKING, "most": SCANNED_PER_VALUE}
+    for order_id, other_id, dimension in sql.fetch_all(_LINKS, wish):
+        found[order_id][other_id].add(dimension)
+    return {order_id: dict(others) for order_id, others in found.items()}
+
+
+def find_frauds(order_ids: Iterable[str]) -> set[str]:
+    """Those of the orders that were fraud: an analyst said so, or the cardholder, unless the dispute was won."""
+    rejected = Q(reviews__state=ReviewState.REJECTED, reviews__reason_code__in=FRAUD_REASONS)
+    lost = [state for state in DisputeState if state is not DisputeState.WON]
+    disputed = Q(payment__disputes__reason="fraudulent", payment__disputes__state__in=lost)
+    orders = Order.objects.filter(rejected | disputed, pk__in=list(order_ids)).order_by()
+    return set(orders.values_list("pk", flat=True))
+
+
+def count_links(order_ids: Sequence[str]) -> dict[str, LinkCount]:
+    """For each order, how many others share something and how many were fraud: two queries for all."""
+    links = find_links(order_ids)
+    frauds = find_frauds({other for others in links.values() for other in others})
+    return {order_id: LinkCount(len(others), len(frauds & others.keys())) for order_id, others in links.items()}
+
+
+def _load_linked(links: Links, frauds: set[str]) -> tuple[LinkedOrder, ...]:
+    """Fraud first, then what shares the most, the newest first among equals."""
+    newest = sorted(links, reverse=True)
+    best = sorted(newest, key=lambda order_id: (order_id not in frauds, -len(links[order_id])))[:MAX_LINKED]
+    orders = Order.objects.select_related("payment").in_bulk(best)
+    return tuple(
+        LinkedOrder(
+            orders[order_id], tuple(sorted(links[order_id])), *_fate(orders[order_id], order_id in frauds)
+        )
+        for order_id in best
+    )
+
+
+def _fate(order: Order, is_fraud: bool) -> tuple[str, str]:
+    """What became of an order in a word, with its tone."""
+    payment = getattr(order, "payment", None)
+    if is_fraud:
+        return "fraud", "bad"
+    if payment is not None and payment.dispute_state != "none":
+        return "disputed", "bad"
+    if payment is not None and payment.refund_state != "none":
+        return "refunded", "plain"
+    if order.state in (OrderState.BLOCKED, OrderState.DECLINED):
+        return str(order.get_state_display()).lower(), "bad"
+    tone = "good" if order.state in (OrderState.PAID, OrderState.FULFILLED) else "plain"
+    return str(order.get_state_display()).lower(), tone
 
 
 def _money_lines(payment: Payment) -> Iterable[tuple[str, Money]]:
@@ -137,7 +280,8 @@ def _money_lines(payment: Payment) -> Iterable[tuple[str, Money]]:
 
 
 def _history(review: Review, assessments: Iterable[Assessment]) -> list[HistoryLine]:
-    events = Event.objects.filter(order=review.order_id).order_by("-id")[:MAX_EVENTS]
+    told = ("review.approved", "review.rejected", "review.opened")  # as lines of the review's own
+    events = Event.objects.filter(order=review.order_id).exclude(type__in=told).order_by("-id")[:MAX_EVENTS]
     lines = [
         HistoryLine(event.created_at, event.type.replace(".", " ").replace("_", " "), event.actor)
         for event in events
@@ -150,13 +294,17 @@ def _history(review: Review, assessments: Iterable[Assessment]) -> list[HistoryL
         )
         for assessment in assessments
     ]
+    lines += [
+        HistoryLine(event.at, ": ".join(filter(None, [event.get_kind_display(), event.note])), event.actor)
+        for event in review.events.all()[:MAX_EVENTS]
+    ]
     lines.append(HistoryLine(review.created_at, "review opened", "system"))
-    if review.decided_at:
-        lines.append(HistoryLine(review.decided_at, f"review {review.state}", review.decided_by))
-    return sorted(lines, key=lambda line: line.at)
+    if review.decided_at and all(line.at < review.decided_at for line in lines):
+        lines.append(HistoryLine(review.decided_at, f"review {review.state}", review.decided_by))  # by its saga
+    return sorted(lines, key=lambda line: line.at, reverse=True)
 
 
-def top_reasons(verdicts: Iterable[Verdict], *, count: int = 2) -> list[Verdict]:
+def top_reasons(verdicts: Iterable[Verdict], *, count: int | None = 2) -> list[Verdict]:
     """What weighs most: hard outcomes, then points; the total comes last, it only adds up the others."""
     hits = [verdict for verdict in verdicts if verdict.is_reason]
     return sorted(hits, key=_weigh_reason)[:count]

@@ -1,4 +1,5 @@
 """System checks: the settings of 3-D Secure and of the scores say what they mean, before an order finds out."""
+"""System checks: what the settings say of reviews can be read."""
 
 from __future__ import annotations
 
@@ -55,3 +56,20 @@ def _check_provider() -> list[CheckMessage]:
         hint = "https; plain http and private addresses need FRAUD_RISK_ALLOW_PRIVATE=true."
         return [Error(f"FRAUD_RISK_URL: {error}", hint=hint, id="fraud.E002")]
     return []
+from django.core.checks import CheckMessage, Error, register
+from fraud import policy
+def check_review_policy(
+    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """A policy that cannot be read would fail when the first case is decided (fraud.E001, fraud.E002)."""
+        policy.at_expiry()
+    except ValueError as error:
+        found.append(Error(f"REVIEW_AT_EXPIRY: {error}", hint="reject, approve or escalate", id="fraud.E001"))
+    for setting in ("REVIEW_APPROVE_BELOW", "REVIEW_FOUR_EYES"):
+        limits = getattr(settings, setting)
+        for currency in limits:
+            try:
+                policy.find_limit(limits, "EUR" if currency == policy.ANY else currency)
+            except (ArithmeticError, ValueError) as error:
+                message = f"{setting}: {currency}={limits[currency]} is not an amount: {error!r}"
+                found.append(Error(message, hint="default=5000,JPY=750000", id="fraud.E002"))

@@ -45,6 +45,8 @@ class FraudData:
         "fraud_effective_label": "A view of the labels.",
         "fraud_labelcursor": "How far labels were collected: a row for each collector.",
         "fraud_ruleday": "How many orders each rule judged, by day.",
+        "fraud_reviewevent": "How a case came to its decision, and by whose hands.",
+        "fraud_ruleconfig": "Master data.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
     }
 

@@ -2,36 +2,163 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django import forms
+from django.contrib.auth import get_user_model
+from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from fraud import lists
 from fraud.models import APPROVE_REASONS, REJECT_REASONS, ListEntry, ReasonCode
+from fraud.policy import SNOOZE_MARGIN
 from fraud.services import MAX_NOTE_LENGTH, case_values
-from payments.admin.base import ActionForm
+from payments.admin.base import ActionForm, describe_span
 from payments.errors import PaymentError
 
 
-class DecisionForm(ActionForm):
-    """A reason from the list and a note, which “Other” requires."""
+Options = Sequence[tuple[str, str]]
+LATER_HOURS = (1, 2, 4, 8, 24, 48, 72)
+REASONS: dict[str, tuple[ReasonCode, ...]] = {"approve": APPROVE_REASONS, "reject": REJECT_REASONS}
 
-    reasons: tuple[ReasonCode, ...] = ()
 
-    reason_code = forms.ChoiceField(label="Reason", widget=UnfoldAdminSelectWidget)
-    note = forms.CharField(
-        required=False,
+def note_field(help_text: str = "", *, required: bool = False, rows: int = 2) -> forms.CharField:
+    return forms.CharField(
+        required=required,
         max_length=MAX_NOTE_LENGTH,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
-        help_text="Kept with the decision. Required for “Other”.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": rows}),
+        help_text=help_text,
+    )
+
+
+class ListPart(ActionForm):
+    """Which things of the case go on which list, for how long."""
+
+    kinds = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
+    list = forms.ChoiceField(
+        choices=ListEntry.List.choices, required=False, widget=UnfoldAdminSelectWidget
+    )
+    days = forms.TypedChoiceField(
+        label="For",
+        coerce=int,
+        empty_value=90,
+        required=False,
+        choices=[(90, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
+        widget=UnfoldAdminSelectWidget,
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        field = self.fields["reason_code"]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [(reason.value, reason.label) for reason in self.reasons]
+        kinds = [(kind, ListEntry.Kind(kind).label) for kind in case_values(self.row)]
+        set_choices(self, "kinds", kinds)
+
+    def clean_list(self) -> str:
+        return str(self.cleaned_data["list"] or ListEntry.List.BLOCK)
+
+
+class CaseListForm(ListPart):
+    """Put values of the case on a list, apart from a decision."""
+
+    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
+
+    field_order = ["kinds", "list", "days", "reason"]
+
+    def clean_kinds(self) -> Sequence[str]:
+        kinds: Sequence[str] = self.cleaned_data["kinds"]
+        if not kinds:
+            raise forms.ValidationError("Choose at least one.")
+        return kinds
+
+
+class DecideForm(ListPart):
+    """One choice is the decision with its reason, such as `reject:stolen_card`; a note; what goes on a list."""
+
+    choice = forms.ChoiceField(
+        widget=forms.RadioSelect, error_messages={"required": "Choose a decision with its reason."}
+    )
+    note = note_field()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        set_choices(self, "choice", [option for _, options in self.groups() for option in options])
+
+    def groups(self) -> Sequence[tuple[str, Options]]:
+        """The choices under their headings: a proposal is confirmed or returned, and any case can be rejected."""
+        reject = ("Reject", _reasons("reject"))
+        if self.row.proposed_by:
+            return (
+                ("Approve", [("confirm:", "Confirm the approval"), ("return:", "Return it, with a note")]),
+                reject,
+            )
+        return ("Approve", _reasons("approve")), reject
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        verb, _, reason = cleaned.get("choice", "").partition(":")
+        if not cleaned.get("note", "").strip():
+            if reason == ReasonCode.OTHER:
+                self.add_error("note", "The reason “Other” needs a note.")
+            elif verb == "return":
+                self.add_error("note", "Whose proposal it is needs to know why.")
+        if cleaned.get("kinds"):
+            self._check_list(verb, cleaned.get("list", ""))
+        return cleaned
+
+    def _check_list(self, verb: str, name: str) -> None:
+        if verb == "reject" and name == ListEntry.List.ALLOW:
+            self.add_error("list", "What is rejected does not belong on the allow list.")
+        elif verb in ("approve", "confirm") and name == ListEntry.List.BLOCK:
+            self.add_error("list", "What is approved does not belong on the block list.")
+
+
+class EscalateForm(ActionForm):
+    note = note_field("Why a supervisor should look.", required=True)
+
+
+class SnoozeForm(ActionForm):
+    """For some hours, as far as they end before the case does."""
+
+    hours = forms.TypedChoiceField(label="Back in", coerce=int, widget=UnfoldAdminSelectWidget)
+    note = note_field("For the history of the case.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        left = self.row.expires_at - timezone.now() - SNOOZE_MARGIN
+        fitting = [hours for hours in LATER_HOURS if timedelta(hours=hours) < left]
+        set_choices(self, "hours", [(hours, describe_span(timedelta(hours=hours))) for hours in fitting])
+
+
+class HandOverForm(ActionForm):
+    """To whoever may claim reviews."""
+
+    to = forms.ModelChoiceField(queryset=None, label="To", widget=UnfoldAdminSelectWidget)
+    note = note_field("What they should know.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["to"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = get_user_model()._default_manager.with_perm(
+            "fraud.claim_review", backend="django.contrib.auth.backends.ModelBackend"
+        )
+
+
+class BulkForm(forms.Form):
+    """One decision with one reason for the selected cases."""
+
+    decision = forms.ChoiceField(
+        choices=[("approve", "Approve"), ("reject", "Reject")], widget=forms.HiddenInput
+    )
+    reviews = forms.TypedMultipleChoiceField(coerce=str, widget=forms.MultipleHiddenInput)
+    reason_code = forms.ChoiceField(label="Reason", widget=UnfoldAdminSelectWidget)
+    note = note_field("Kept with each decision. Required for “Other”.")
+
+    def __init__(self, *args: Any, decision: str, reviews: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        set_choices(self, "reviews", [(review_id, review_id) for review_id in reviews])
+        set_choices(self, "reason_code", _plain_reasons(decision))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -40,32 +167,18 @@ class DecisionForm(ActionForm):
         return cleaned
 
 
-class ApproveForm(DecisionForm):
-    reasons = APPROVE_REASONS
+def set_choices(form: forms.Form, name: str, choices: Iterable[tuple[Any, str]]) -> None:
+    field = form.fields[name]
+    assert isinstance(field, forms.ChoiceField)
+    field.choices = list(choices)
 
 
-class RejectForm(DecisionForm):
-    reasons = REJECT_REASONS
+def _plain_reasons(verb: str) -> Options:
+    return [(reason.value, reason.label) for reason in REASONS.get(verb, ())]
 
 
-class CaseListForm(ActionForm):
-    """Put a value of the case on a list."""
-
-    kind = forms.ChoiceField(label="What", widget=UnfoldAdminSelectWidget)
-    list = forms.ChoiceField(choices=ListEntry.List.choices, widget=UnfoldAdminSelectWidget)
-    days = forms.TypedChoiceField(
-        label="For",
-        coerce=int,
-        choices=[(90, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
-        widget=UnfoldAdminSelectWidget,
-    )
-    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        field = self.fields["kind"]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [(kind, ListEntry.Kind(kind).label) for kind in case_values(self.row)]
+def _reasons(verb: str) -> Options:
+    return [(f"{verb}:{code}", label) for code, label in _plain_reasons(verb)]
 
 
 class NewListEntryForm(forms.ModelForm):  # type: ignore[type-arg]

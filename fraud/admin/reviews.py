@@ -1,31 +1,41 @@
-"""The review queue and the case page: claim, approve, reject, put on a list."""
+"""The review queue and the case page: claims, decisions one by one and many at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from unfold.views import ChangeList
 
-from fraud import services
-from fraud.admin.forms import ApproveForm, CaseListForm, RejectForm
-from fraud.cases import Case, HistoryLine, build_case, top_reasons
-from fraud.lists import mask_email
-from fraud.models import Review, ReviewState
+from fraud import policy, services
+from fraud.admin.forms import BulkForm
+from fraud.admin.review_actions import ACTIONS, KEYS
+from fraud.admin.review_words import (
+    describe_card,
+    name_customer,
+    show_countries,
+    show_due,
+    show_hold,
+    show_links,
+    show_sla,
+    tell_history,
+    tell_kinds,
+)
+from fraud.cases import build_case, count_links, top_reasons
+from fraud.models import Review, ReviewEvent, ReviewState
 from payments.admin.base import (
-    Action,
     BackOfficeAdmin,
-    OperatorAction,
     TabFilter,
+    age,
     column,
     describe_span,
     link,
@@ -36,91 +46,73 @@ from payments.admin.words import tell_actor
 from payments.errors import PaymentError
 
 QUEUE = "admin:fraud_review_changelist"
-SOON = timedelta(hours=24)
-
-
-def approve(review: Review, action: Action) -> str:
-    services.approve_review(review.pk, actor=action.actor, **action.data)
-    return f"{review.order.reference} was approved: the money is captured."
-
-
-def reject(review: Review, action: Action) -> str:
-    services.reject_review(review.pk, actor=action.actor, **action.data)
-    return f"{review.order.reference} was rejected: the authorization is voided."
-
-
-def add_to_list(review: Review, action: Action) -> str:
-    wish = action.data
-    entry = services.add_case_to_list(
-        review,
-        wish["list"],
-        wish["kind"],
-        reason=wish["reason"],
-        created_by=action.actor,
-        expires_at=timezone.now() + timedelta(days=wish["days"]) if wish["days"] else None,
-    )
-    return f"{entry}."
-
-
-def why_not_decide(review: Review) -> str:
-    return "" if review.is_open else f"This review was {review.state} by {review.decided_by}."
-
-
-ACTIONS = (
-    OperatorAction(
-        "list",
-        "Add to a list",
-        permission="add_listentry",
-        perform=add_to_list,
-        form=CaseListForm,
-        explanation="It counts from the next order on; this order stays as it is.",
-        tone="default",
-    ),
-    OperatorAction(
-        "approve",
-        "Approve",
-        permission="decide_review",
-        perform=approve,
-        form=ApproveForm,
-        explanation="The authorized money is captured and the order goes on. It can be refunded later.",
-        tone="success",
-        why_not=why_not_decide,
-    ),
-    OperatorAction(
-        "reject",
-        "Reject",
-        permission="decide_review",
-        perform=reject,
-        form=RejectForm,
-        explanation="The authorization is voided and the order is blocked. It cannot be taken back.",
-        tone="danger",
-        why_not=why_not_decide,
-    ),
-)
+COUNTED = 1000  # of what is decided; beyond it is "1000+"
+NEIGHBOURS = 500
+HEARTBEAT_SECONDS = 120
 
 
 class QueueFilter(TabFilter):
-    """Parts of the queue; it opens on what is open."""
+    """Parts of the queue, with how many are in each; it opens on what is open."""
 
-    tabs = {"open": "Open", "mine": "Mine", "unclaimed": "Unclaimed", "decided": "Decided", "all": "All"}
+    tabs = {
+        "open": "Open",
+        "mine": "Mine",
+        "unclaimed": "Unclaimed",
+        "snoozed": "Snoozed",
+        "escalated": "Escalated",
+        "proposed": "Proposed",
+        "decided": "Decided",
+        "all": "All",
+    }
 
     def __init__(self, request: HttpRequest, *args: Any) -> None:
         super().__init__(request, *args)
-        self.user_id = request.user.pk
+        self.user = request.user
 
     def narrow(self, tab: str, queryset: QuerySet[Review]) -> QuerySet[Review]:
-        now = timezone.now()
-        open_reviews = queryset.filter(state=ReviewState.OPEN)
         match tab:
-            case "mine":
-                return open_reviews.filter(claimed_by=self.user_id, claim_expires_at__gt=now)
-            case "unclaimed":
-                return open_reviews.exclude(claim_expires_at__gt=now)
-            case "decided":
-                return queryset.exclude(state=ReviewState.OPEN)
             case "all":
                 return queryset
-        return open_reviews
+            case "decided":
+                return queryset.exclude(state=ReviewState.OPEN)
+        return queryset.filter(self._parts()[tab], state=ReviewState.OPEN)
+
+    def _parts(self) -> dict[str, Q]:
+        """What of the open cases each tab shows; snoozed ones show up in their own alone."""
+        now = timezone.now()
+        asleep = Q(pk__in=Review.objects.asleep().values("pk"))
+        return {
+            "open": ~asleep,
+            "mine": Q(claimed_by=self.user.pk, claim_expires_at__gt=now),
+            "unclaimed": ~asleep & (Q(claim_expires_at__isnull=True) | Q(claim_expires_at__lte=now)),
+            "snoozed": asleep,
+            "escalated": Q(escalated_at__isnull=False),
+            "proposed": ~Q(proposed_by=""),
+        }
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        counts = self._count()
+        for tab, choice in zip(self.tabs, super().choices(changelist), strict=True):
+            yield {**choice, "count": counts[tab]}
+
+    def _count(self) -> dict[str, str]:
+        """Two queries; what is decided is counted as far as it matters."""
+        parts = {tab: Count("pk", filter=part) for tab, part in self._parts().items()}
+        counts = Review.objects.open().order_by().aggregate(total=Count("pk"), **parts)
+        decided = Review.objects.exclude(state=ReviewState.OPEN).order_by()[: COUNTED + 1].count()
+        total = counts.pop("total") + decided
+        all_counts = {**counts, "decided": decided, "all": total}
+        return {tab: f"{COUNTED}+" if count > COUNTED else str(count) for tab, count in all_counts.items()}
+
+
+class QueueList(ChangeList):  # type: ignore[misc]
+    """The rows of a page get the count of their linked orders, in two queries for all."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        counts = count_links([review.order_id for review in self.result_list])
+        for review in self.result_list:
+            review.links = counts.get(review.order_id)
 
 
 @admin.register(Review)
@@ -132,8 +124,10 @@ class ReviewAdmin(BackOfficeAdmin):
         "case",
         "score",
         "amount_text",
-        "customer",
         "reasons",
+        "customer",
+        "linked",
+        "hold",
         "holder",
     ]
     list_display_links = ["due", "case"]
@@ -145,9 +139,11 @@ class ReviewAdmin(BackOfficeAdmin):
     empty_text = "No order waits for a decision. One comes here when a rule asks for a person."
     page_template = "admin/fraud/review/case.html"
     operator_actions = ACTIONS
+    actions = ["approve_selected", "reject_selected"]
 
     class Media:
         css = {"all": ["fraud/review.css"]}
+        js = ["fraud/review.js"]
 
     # --- the queue ------------------------------------------------------------------------------
 
@@ -156,10 +152,18 @@ class ReviewAdmin(BackOfficeAdmin):
         related = queryset.select_related("order", "payment", "claimed_by")
         return related.prefetch_related("order__assessments__verdicts")
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return QueueList
+
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"title": "Review queue", "can_claim": self.allows(request, "claim_review")}
+        context = {
+            "title": "Review queue",
+            "can_claim": self.allows(request, "claim_review"),
+            "late": Review.objects.awake().late(policy.sla()).count(),
+            "sla": describe_span(policy.sla()),
+        }
         return super().changelist_view(request, {**(extra_context or {}), **context})
 
     def get_list_display(self, request: HttpRequest) -> list[str]:
@@ -169,20 +173,26 @@ class ReviewAdmin(BackOfficeAdmin):
 
     @column("Due", ordering="expires_at")
     def due(self, review: Review) -> SafeString:
-        return show_due(review)
+        return format_html('<div class="fraud-stack">{}{}</div>', show_sla(review), show_due(review))
 
     @column("Order", ordering="order__reference")
     def case(self, review: Review) -> SafeString:
         return format_html('<span class="fraud-nowrap">{}</span>', review.order.reference)
 
     @column("Amount", ordering="amount")
-    def amount_text(self, review: Review) -> str:
-        return money(review.amount, review.order.currency)
+    def amount_text(self, review: Review) -> SafeString:
+        return format_html(
+            '<span class="fraud-nowrap">{}</span>', money(review.amount, review.order.currency)
+        )
 
-    @column("Customer and card")
+    @column("Customer, card, countries")
     def customer(self, review: Review) -> SafeString:
-        both = name_customer(review), describe_card(review)
-        return format_html('<div>{}<br><span class="fraud-quiet fraud-nowrap">{}</span></div>', *both)
+        return format_html(
+            '<div class="fraud-nowrap">{}<br><span class="fraud-quiet">{}</span> {}</div>',
+            name_customer(review),
+            describe_card(review),
+            show_countries(review),
+        )
 
     @column("Why")
     def reasons(self, review: Review) -> SafeString:
@@ -193,9 +203,17 @@ class ReviewAdmin(BackOfficeAdmin):
         chip = '<span class="fraud-reason" title="{}">{}</span>'
         return format_html_join("", chip, ((verdict.describe(), verdict.rule_name) for verdict in found))
 
-    @column("Claimed by")
+    @column("Linked")
+    def linked(self, review: Review) -> SafeString:
+        return show_links(getattr(review, "links", None))
+
+    @column("Hold ends", ordering="payment__authorization_expires_at")
+    def hold(self, review: Review) -> SafeString:
+        return show_hold(review)
+
+    @column("Held by")
     def holder(self, review: Review) -> str:
-        return str(review.holder() or "") if review.is_open else review.decided_by.removeprefix("user:")
+        return str(review.holder() or "") if review.is_open else tell_actor(review.decided_by)
 
     @column(
         "State",
@@ -203,6 +221,68 @@ class ReviewAdmin(BackOfficeAdmin):
     )
     def state_text(self, review: Review) -> str:
         return str(review.get_state_display())
+
+    # --- many at once ---------------------------------------------------------------------------
+
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        return self.allows(request, "decide_review")
+
+    @admin.action(description="Approve the selected cases", permissions=["decide"])
+    def approve_selected(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
+        return self._ask_for_reason(request, "approve", queryset)
+
+    @admin.action(description="Reject the selected cases", permissions=["decide"])
+    def reject_selected(self, request: HttpRequest, queryset: QuerySet[Review]) -> HttpResponse | None:
+        return self._ask_for_reason(request, "reject", queryset)
+
+    def _ask_for_reason(
+        self, request: HttpRequest, decision: str, queryset: QuerySet[Review]
+    ) -> HttpResponse | None:
+        ids = list(queryset.values_list("pk", flat=True)[: services.MAX_BULK + 1])
+        if len(ids) > services.MAX_BULK:
+            messages.error(request, f"At most {services.MAX_BULK} cases at once; nothing was changed.")
+            return None
+        form = BulkForm(decision=decision, reviews=ids, initial={"decision": decision, "reviews": ids})
+        return self._show_bulk(request, decision, ids, form)
+
+    def bulk_view(self, request: HttpRequest) -> HttpResponse:
+        """Each case by itself; the page says what became of each."""
+        if not self.has_decide_permission(request):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        decision, ids = request.POST.get("decision", ""), request.POST.getlist("reviews")
+        form = BulkForm(request.POST, decision=decision, reviews=ids)
+        if not form.is_valid():
+            return self._show_bulk(request, decision, ids, form, status=422)
+        try:
+            results = services.decide_many(actor=name_actor(request), **self._bulk_wish(form))
+        except PaymentError as error:
+            messages.error(request, error.message)
+            return HttpResponseRedirect(reverse(QUEUE))
+        told = tell_kinds(Counter(result.outcome.value for result in results).items())
+        context = {"results": results, "told": told, "media": self.media}
+        return self.render_page(
+            request, "admin/fraud/review/bulk_done.html", title="What became of each", context=context
+        )
+
+    @staticmethod
+    def _bulk_wish(form: BulkForm) -> dict[str, Any]:
+        wish = form.cleaned_data
+        return {
+            "review_ids": wish["reviews"],
+            **{name: wish[name] for name in ("decision", "reason_code", "note")},
+        }
+
+    def _show_bulk(
+        self, request: HttpRequest, decision: str, ids: list[str], form: BulkForm, *, status: int = 200
+    ) -> HttpResponse:
+        cases = self.get_queryset(request).filter(pk__in=ids).order_by(*self.ordering)
+        context = {"form": form, "decision": decision, "cases": cases, "media": self.media}
+        title = f"{decision.capitalize()} {len(ids)} case{'' if len(ids) == 1 else 's'}"
+        return self.render_page(
+            request, "admin/fraud/review/bulk.html", title=title, context=context, status=status
+        )
 
     # --- the case -------------------------------------------------------------------------------
 
@@ -214,19 +294,57 @@ class ReviewAdmin(BackOfficeAdmin):
             "case": case,
             "history": tell_history(case),
             "decided_by": tell_actor(row.decided_by),
+            "proposed_by": tell_actor(row.proposed_by),
+            "escalated_by": tell_actor(row.escalated_by),
             "due": show_due(row),
+            "sla": show_sla(row),
+            "hold": show_hold(row),
             "customer": name_customer(row),
             "card": describe_card(row),
             "order_link": link("payments_order", row.order_id, row.order.reference),
             "holder": row.holder(),
             "is_mine": row.holder() == request.user,
             "can_claim": row.is_open and self.allows(request, "claim_review"),
+            "why_not": self._why_not_decide(request, row),
+            "takes_two": policy.takes_two(row.order.total),
+            "keys": KEYS,
+            "heartbeat": HEARTBEAT_SECONDS,
+            **self._find_neighbours(row),
+        }
+
+    def _why_not_decide(self, request: HttpRequest, row: Review) -> str:
+        """Why this user cannot decide this case now; empty if nothing is in the way."""
+        holder = row.holder()
+        if holder is not None and holder != request.user:
+            return f"{holder} holds this case until {row.claim_expires_at:%H:%M} UTC."
+        if row.escalated_at and not self.allows(request, "decide_escalated_review"):
+            return "It is escalated: a supervisor decides it."
+        if row.proposed_by == name_actor(request):
+            return "You proposed to approve it: it waits for a second person."
+        if row.proposed_by and not self.allows(request, "confirm_review"):
+            return f"{tell_actor(row.proposed_by)} proposed to approve it: it waits for somebody who may confirm."
+        return ""
+
+    def _find_neighbours(self, row: Review) -> dict[str, Any]:
+        """The cases before and after this one in the queue, and where it stands."""
+        ids = list(Review.objects.awake().urgent_first().values_list("pk", flat=True)[:NEIGHBOURS])
+        place = ids.index(row.pk) if row.pk in ids else -1
+        following = ids[place + 1] if place + 1 < len(ids) else None
+        before = ids[place - 1] if place > 0 else None
+        url = f"{self.admin_site.name}:{self._prefix}_change"
+        return {
+            "place": place + 1,
+            "queue_length": len(ids),
+            "next_url": reverse(url, args=[following]) if following else "",
+            "previous_url": reverse(url, args=[before]) if before else "",
         }
 
     def url_after(self, request: HttpRequest, row: Review) -> str:
-        """After one's own decision to the next case, claimed; else back to this one."""
-        row.refresh_from_db(fields=["state", "decided_by"])
-        if row.is_open or row.decided_by != name_actor(request):
+        """When one's own deed took the case away, to the next, claimed; else back to this one."""
+        row.refresh_from_db(fields=["state", "claimed_by", "claim_expires_at"])
+        last = row.events.first()
+        is_left = last is not None and last.actor == name_actor(request) and last.kind != "listed"
+        if not is_left or row.holder() == request.user:
             return self.url_of(row)
         return self._claim_next(request)
 
@@ -239,8 +357,10 @@ class ReviewAdmin(BackOfficeAdmin):
 
         return [
             path("next/", wrap(self.next_view), name="fraud_review_next"),
+            path("bulk/", wrap(self.bulk_view), name="fraud_review_bulk"),
             path("<str:object_id>/claim/", wrap(self.claim_view), name="fraud_review_claim"),
             path("<str:object_id>/release/", wrap(self.release_view), name="fraud_review_release"),
+            path("<str:object_id>/heartbeat/", wrap(self.heartbeat_view), name="fraud_review_heartbeat"),
             *super().get_urls(),
         ]
 
@@ -263,6 +383,15 @@ class ReviewAdmin(BackOfficeAdmin):
         services.release_claim(object_id, user=request.user)
         return HttpResponseRedirect(reverse(QUEUE))
 
+    def heartbeat_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Asked by the open page: whether the case is still its user's, and if not, whose it is."""
+        if (refusal := self._refuse_claim(request)) is not None:
+            return refusal
+        is_held = services.heartbeat(object_id, request.user)
+        review = self.find_row(request, object_id)
+        told = f"Yours until {review.claim_expires_at:%H:%M} UTC" if is_held else _tell_loss(review)
+        return JsonResponse({"held": is_held, "told": told})
+
     def _refuse_claim(self, request: HttpRequest) -> HttpResponse | None:
         """Claims are made by POST, by who may."""
         if not self.allows(request, "claim_review"):
@@ -277,30 +406,41 @@ class ReviewAdmin(BackOfficeAdmin):
         return self.url_of(review)
 
 
-def show_due(review: Review, *, now: datetime | None = None) -> SafeString:
-    """How long is left, in words and colour, with the exact time at hand."""
+@admin.register(ReviewEvent)
+class ReviewEventAdmin(BackOfficeAdmin):
+    """Every line of every case's history: who did what, and when."""
+
+    list_display = ["kind_text", "review_text", "actor_text", "note", "at_text"]
+    list_display_links = ["kind_text"]
+    list_filter = ["kind", ("at", admin.DateFieldListFilter)]
+    list_select_related = ["review__order"]
+    search_fields = ["review__id", "review__order__reference", "actor"]
+    search_help_text = "Search by review, order reference, actor"
+    fields = ["kind", "review", "actor", "note", "at"]
+    readonly_fields = fields
+
+    @column("What", ordering="kind")
+    def kind_text(self, event: ReviewEvent) -> str:
+        return str(event.get_kind_display())
+
+    @column("Order", ordering="review__order__reference")
+    def review_text(self, event: ReviewEvent) -> SafeString:
+        return link("fraud_review", event.review_id, event.review.order.reference)
+
+    @column("Who", ordering="actor")
+    def actor_text(self, event: ReviewEvent) -> str:
+        return tell_actor(event.actor)
+
+    @column("When", ordering="at")
+    def at_text(self, event: ReviewEvent) -> SafeString:
+        return age(event.at)
+
+
+def _tell_loss(review: Review) -> str:
+    """Why a case is not its reader's any more."""
     if not review.is_open:
-        return format_html('<span class="fraud-quiet">{}</span>', "ended")
-    left = review.expires_at - (now or timezone.now())
-    words = f"{describe_span(abs(left))} {'left' if left > timedelta(0) else 'late'}"
-    urgency = "late" if left < timedelta(0) else "soon" if left < SOON else "fine"
-    exact = f"Rejected by policy at {review.expires_at:%Y-%m-%d %H:%M} UTC"
-    return format_html('<span class="fraud-due fraud-due-{}" title="{}">{}</span>', urgency, exact, words)
-
-
-def tell_history(case: Case) -> list[HistoryLine]:
-    """The lines with people's names; what the journal and the review both tell is told once."""
-    lines = {(line.what, line.at.replace(microsecond=0)): line for line in case.history}
-    return [replace(line, who=tell_actor(line.who)) for line in lines.values()]
-
-
-def name_customer(review: Review) -> str:
-    return mask_email(review.order.customer_email) or review.order.customer_id or "guest"
-
-
-def describe_card(review: Review) -> str:
-    """`Visa ·4242 US`, as far as it is known."""
-    card = review.payment.card
-    last4 = f"·{card['last4']}" if card.get("last4") else ""
-    parts = [str(card.get("brand", "")).title(), last4, str(card.get("country", ""))]
-    return " ".join(filter(None, parts)) or "not known"
+        return f"This case was {review.state} by {tell_actor(review.decided_by)}. You do not hold it any more."
+    holder = review.holder()
+    if holder is not None:
+        return f"{holder} holds this case now. You do not hold it any more."
+    return "You do not hold this case any more. Claim it again to go on."

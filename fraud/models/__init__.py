@@ -7,10 +7,14 @@ from fraud.models.listing import ListEntry, ListEntryQuerySet
 from fraud.models.measure import RuleDay
 from fraud.models.review import (
     APPROVE_REASONS,
+    FRAUD_REASONS,
     LEASE_MINUTES,
+    PERSON,
     REJECT_REASONS,
     ReasonCode,
     Review,
+    ReviewEvent,
+    ReviewEventKind,
     ReviewQuerySet,
     ReviewState,
 )
@@ -26,8 +30,10 @@ from fraud.models.velocity import VelocityEvent
 
 __all__ = [
     "APPROVE_REASONS",
+    "FRAUD_REASONS",
     "LEASE_MINUTES",
     "PRECEDENCE",
+    "PERSON",
     "REJECT_REASONS",
     "Assessment",
     "BackTest",
@@ -40,6 +46,8 @@ __all__ = [
     "ListEntryQuerySet",
     "ReasonCode",
     "Review",
+    "ReviewEvent",
+    "ReviewEventKind",
     "ReviewQuerySet",
     "ReviewState",
     "Rule",

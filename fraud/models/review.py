@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from fraud.models.assessment import Assessment
@@ -15,6 +15,7 @@ from payments.models import Order, Payment
 from payments.models.fields import MinorUnitsField, PrefixedIdField
 
 LEASE_MINUTES = 10
+PERSON = "user:"  # what the actor of a person begins with
 
 
 class ReviewState(models.TextChoices):
@@ -47,6 +48,8 @@ REJECT_REASONS = (
     ReasonCode.OTHER,
 )
 APPROVE_REASONS = (ReasonCode.GENUINE, ReasonCode.VERIFIED, ReasonCode.OTHER)
+# What is said of the order, and not only of a policy or of a customer who did not answer.
+FRAUD_REASONS = (ReasonCode.CONFIRMED_FRAUD, ReasonCode.STOLEN_CARD, ReasonCode.ACCOUNT_TAKEOVER)
 
 
 class ReviewQuerySet(models.QuerySet["Review"]):
@@ -57,19 +60,51 @@ class ReviewQuerySet(models.QuerySet["Review"]):
         """What expires first, then the highest score, then the largest amount."""
         return self.order_by("expires_at", "-score", "-amount", "id")
 
-    def claimable(self, user: Any) -> ReviewQuerySet:
+    def held_by_nobody_else(self, user: Any) -> ReviewQuerySet:
         """Open cases that nobody else holds now."""
         return self.open().filter(
             Q(claimed_by__isnull=True) | Q(claimed_by=user) | Q(claim_expires_at__lte=timezone.now())
         )
 
+    def asleep(self) -> ReviewQuerySet:
+        """Snoozed until later, and nothing has happened to the order since."""
+        return self.open().filter(ASLEEP, snoozed_until__gt=timezone.now())
+
+    def awake(self) -> ReviewQuerySet:
+        return self.open().exclude(ASLEEP & Q(snoozed_until__gt=timezone.now()))
+
+    def fit_for(self, user: Any) -> ReviewQuerySet:
+        """What this user may decide: escalated cases and other people's proposals take a right of their own."""
+        cases = self
+        if not user.has_perm("fraud.decide_escalated_review"):
+            cases = cases.filter(escalated_at__isnull=True)
+        if not user.has_perm("fraud.confirm_review"):
+            return cases.filter(proposed_by="")
+        return cases.exclude(proposed_by=f"{PERSON}{user.get_username()}")
+
+    def claimable(self, user: Any) -> ReviewQuerySet:
+        """What the user may be given as the next case."""
+        return self.held_by_nobody_else(user).awake().fit_for(user)
+
     def locked_next(self, candidates: ReviewQuerySet) -> Review | None:
         """The most urgent candidate that no other transaction holds, under a row lock."""
         return candidates.urgent_first().select_for_update(skip_locked=True, of=("self",)).first()
 
+    def locked(self, review_id: str) -> Review | None:
+        """The case under a row lock, with its holder; taken after its order's."""
+        rows = self.select_for_update(of=("self",)).select_related("claimed_by", "order", "payment")
+        return rows.filter(pk=review_id).first()
+
     def due(self, now: datetime) -> ReviewQuerySet:
         """Open cases whose time is over."""
         return self.open().filter(expires_at__lte=now)
+
+    def late(self, sla: timedelta) -> ReviewQuerySet:
+        """Open cases that have waited longer than was promised."""
+        return self.open().filter(created_at__lte=timezone.now() - sla)
+
+
+ASLEEP = Q(snoozed_at_event=F("order__event_sequence"))
 
 
 class Review(models.Model):
@@ -89,6 +124,17 @@ class Review(models.Model):
     )
     claim_expires_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(help_text="Rejected by policy if nobody decided until then.")
+    snoozed_until = models.DateTimeField(null=True, blank=True)
+    snoozed_at_event = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The order's last event then; the next one ends the snooze."
+    )
+    escalated_at = models.DateTimeField(null=True, blank=True)
+    escalated_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    escalation_note = models.TextField(blank=True, default="", db_default="")
+    proposed_at = models.DateTimeField(null=True, blank=True)
+    proposed_by = models.CharField(
+        max_length=150, blank=True, default="", db_default="", help_text="Who asks for a second approval."
+    )
     reason_code = models.CharField(max_length=30, choices=ReasonCode.choices, blank=True)
     note = models.TextField(blank=True)
     decided_by = models.CharField(max_length=150, blank=True)
@@ -102,6 +148,8 @@ class Review(models.Model):
         permissions = [
             ("claim_review", "Can claim a review"),
             ("decide_review", "Can approve or reject a review"),
+            ("decide_escalated_review", "Can claim and decide an escalated review"),
+            ("confirm_review", "Can confirm or return somebody else's proposal to approve"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -115,6 +163,10 @@ class Review(models.Model):
             models.UniqueConstraint(
                 fields=["order"], condition=Q(state="open"), name="fraud_review_one_open_per_order"
             ),
+            models.CheckConstraint(
+                condition=~Q(state="approved") | Q(proposed_by="") | ~Q(proposed_by=F("decided_by")),
+                name="fraud_review_two_people",
+            ),
         ]
         indexes = [
             models.Index(
@@ -123,6 +175,9 @@ class Review(models.Model):
                 name="fraud_review_queue",
             ),
             models.Index(fields=["state", "-id"], name="fraud_review_state_newest"),
+            models.Index(
+                fields=["decided_at"], condition=Q(decided_at__isnull=False), name="fraud_review_decided"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -136,3 +191,45 @@ class Review(models.Model):
         """The user whose claim still holds, or None."""
         is_held = self.claim_expires_at is not None and self.claim_expires_at > (now or timezone.now())
         return self.claimed_by if is_held else None
+
+    @property
+    def is_asleep(self) -> bool:
+        """Snoozed, and nothing has happened to the order since."""
+        is_later = self.snoozed_until is not None and self.snoozed_until > timezone.now()
+        return self.is_open and is_later and self.snoozed_at_event == self.order.event_sequence
+
+
+class ReviewEventKind(models.TextChoices):
+    """What a line of a case's history tells."""
+
+    ESCALATED = "escalated", "Escalated"
+    SNOOZED = "snoozed", "Snoozed"
+    HANDED_OVER = "handed_over", "Handed over"
+    PROPOSED = "proposed", "Approval proposed"
+    RETURNED = "returned", "Proposal returned"
+    CONFIRMED = "confirmed", "Approval confirmed"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+    EXPIRED = "expired", "Expired"
+    LISTED = "listed", "Put on a list"
+
+
+class ReviewEvent(models.Model):
+    """One line of a case's history. Never changed: the database refuses it."""
+
+    review = models.ForeignKey(Review, on_delete=models.PROTECT, related_name="events")
+    kind = models.CharField(max_length=12, choices=ReviewEventKind.choices)
+    actor = models.CharField(max_length=150)
+    note = models.TextField(blank=True)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind__in=ReviewEventKind.values), name="fraud_review_event_known"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} by {self.actor.removeprefix(PERSON)}"

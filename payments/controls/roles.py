@@ -56,6 +56,18 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.run_backtest",
         "fraud.add_label",
     ),
+    # Decides what analysts escalate, and is the second of four eyes.
+    "Fraud supervisor": (
+        *_SEE_ORDERS,
+        "payments.note_order",
+        "fraud.view_*",
+        "fraud.claim_review",
+        "fraud.decide_review",
+        "fraud.decide_escalated_review",
+        "fraud.confirm_review",
+        "fraud.*_listentry",
+        "fraud.change_ruleconfig",
+    ),
     "On-call": (
         *_SEE_ORDERS,
         *_SEE_WEBHOOKS,

@@ -14,17 +14,21 @@ from payments.sagas.registry import find_recipe
 from payments.services.orders import find_order
 
 
-def release_review(order_id: str, *, actor: str) -> Order:
-    """Approve an order in review: its saga goes on to the capture after the commit. Raises `ConflictError`."""
-    return _end_review(order_id, {"decision": "approve", "actor": actor})
+def release_review(order_id: str, *, actor: str, is_driven: bool = True) -> Order:
+    """Approve an order in review: its saga goes on to the capture after the commit. Raises `ConflictError`.
+
+    Not driven, it is left to the workers: for who decides many, and must not wait for a gateway each time.
+    """
+    return _end_review(order_id, {"decision": "approve", "actor": actor}, is_driven=is_driven)
 
 
-def reject_review(order_id: str, *, actor: str, reason: str) -> Order:
-    """Reject an order in review: its saga walks back and voids. Raises `ConflictError`."""
-    return _end_review(order_id, {"decision": "reject", "actor": actor, "reason": reason})
+def reject_review(order_id: str, *, actor: str, reason: str, is_driven: bool = True) -> Order:
+    """Reject an order in review: its saga walks back and voids. As `release_review`."""
+    payload = {"decision": "reject", "actor": actor, "reason": reason}
+    return _end_review(order_id, payload, is_driven=is_driven)
 
 
-def _end_review(order_id: str, payload: dict[str, Any]) -> Order:
+def _end_review(order_id: str, payload: dict[str, Any], *, is_driven: bool) -> Order:
     with transaction.atomic():
         order = Order.objects.locked(order_id)
         run = order.sagas.filter(kind=CHECKOUT.kind, state=SagaState.WAITING, waiting_for="review").first()
@@ -39,5 +43,6 @@ def _end_review(order_id: str, payload: dict[str, Any]) -> Order:
         def drive() -> None:
             engine.drive_run(run_id, find_recipe)
 
-        transaction.on_commit(drive, robust=True)
+        if is_driven:
+            transaction.on_commit(drive, robust=True)
     return find_order(order_id)

@@ -84,14 +84,14 @@ def test_the_queue_needs_few_queries_however_long_it_is(
 ) -> None:
     for _ in range(6):
         VerdictFactory(assessment=ReviewFactory().assessment)
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(18):
         analyst.get(QUEUE)
 
 
 def test_the_case_says_why_with_value_and_limit(
     analyst: Client, review: Review, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
-    with django_assert_max_num_queries(16):
+    with django_assert_max_num_queries(25):
         text = words(analyst.get(page(review)))
     assert "card used on 6 orders" in text
     assert "limit 4 in 1 h" in text
@@ -106,7 +106,7 @@ def test_a_case_without_verdicts_says_that_the_screening_failed(analyst: Client)
 
 def test_approving_goes_on_to_the_next_case(analyst: Client, review: Review) -> None:
     following = ReviewFactory()
-    response = post(analyst, review, "approve", reason_code="genuine", note="knows her address")
+    response = post(analyst, review, "decide", choice="approve:genuine", note="knows her address")
     assert response.redirect_chain == [(page(following), 302)]
     assert "was approved: the money is captured" in words(response)
     review.refresh_from_db()
@@ -116,27 +116,27 @@ def test_approving_goes_on_to_the_next_case(analyst: Client, review: Review) -> 
 
 
 def test_rejecting_the_last_case_returns_to_the_queue(analyst: Client, review: Review) -> None:
-    response = post(analyst, review, "reject", reason_code="stolen_card")
+    response = post(analyst, review, "decide", choice="reject:stolen_card")
     assert response.redirect_chain == [(QUEUE, 302)]
     assert "Nothing is waiting" in words(response)
 
 
 def test_the_slower_click_is_told_who_won(analyst: Client, review: Review) -> None:
-    post(log_in(*ANALYST, name="ben"), review, "reject", reason_code="stolen_card")
-    text = words(post(analyst, review, "approve", reason_code="genuine"))
+    post(log_in(*ANALYST, name="ben"), review, "decide", choice="reject:stolen_card")
+    text = words(post(analyst, review, "decide", choice="approve:genuine"))
     assert "This review was rejected by ben at" in text
     assert "It was not approved; nothing was changed." in text
 
 
 def test_other_needs_a_note_and_the_dialog_stays_open(analyst: Client, review: Review) -> None:
-    response = post(analyst, review, "reject", reason_code="other")
+    response = post(analyst, review, "decide", choice="reject:other")
     assert response.status_code == 422
     assert "needs a note" in words(response)
     review.refresh_from_db()
     assert review.is_open
 
 
-@pytest.mark.parametrize("action", ["approve", "reject", "claim", "release", "list"])
+@pytest.mark.parametrize("action", ["decide", "escalate", "snooze", "handover", "claim", "release", "heartbeat", "list"])
 def test_nothing_is_done_by_get_or_without_the_right(analyst: Client, review: Review, action: str) -> None:
     assert analyst.get(page(review, action)).status_code == 405
     assert log_in("view_review", name="reader").post(page(review, action)).status_code == 403
@@ -147,14 +147,14 @@ def test_nothing_is_done_by_get_or_without_the_right(analyst: Client, review: Re
 def test_a_decision_needs_the_csrf_token(review: Review) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.create_superuser("root", password="a long password"))
-    assert client.post(page(review, "approve"), {"reason_code": "genuine", "token": "t"}).status_code == 403
+    assert client.post(page(review, "decide"), {"choice": "approve:genuine", "token": "t"}).status_code == 403
 
 
 def test_a_reader_sees_the_case_without_buttons(review: Review) -> None:
     text = words(log_in("view_review", name="reader").get(page(review)))
     assert "Why it is here" in text
-    assert "approve-dialog" not in text
-    assert "Claim</button>" not in text
+    assert "data-fraud-decide" not in text
+    assert "Claim <kbd>" not in text
 
 
 def test_claiming_and_putting_back(analyst: Client, review: Review) -> None:
@@ -166,7 +166,7 @@ def test_claiming_and_putting_back(analyst: Client, review: Review) -> None:
 
 
 def test_a_value_of_the_case_is_listed(analyst: Client, review: Review) -> None:
-    text = words(post(analyst, review, "list", kind="email", list="block", days="90", reason="chargeback"))
+    text = words(post(analyst, review, "list", kinds="email", list="block", days="90", reason="chargeback"))
     assert "E-mail b***@example.com on the block list" in text
     entry = ListEntry.objects.get()
     assert entry.created_by == "user:ana"
