@@ -1,28 +1,36 @@
-"""Claiming and deciding: no case twice, one winner, and the saga hears of it."""
+"""Claiming and deciding: whose case it is, what leaves the queue, who decides, and the saga hears of it."""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
-from django.db import connection
+from django.contrib.auth.models import Permission, User
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from fraud import services
-from fraud.models import LEASE_MINUTES, ListEntry, ReasonCode, Review, ReviewState
+from fraud.models import LEASE_MINUTES, ListEntry, ReasonCode, Review, ReviewEvent, ReviewState
+from fraud.services import Outcome
 from payments.errors import ConflictError, InvalidRequestError
-from payments.models import OrderState, SagaSignal
+from payments.models import Event, OrderState, SagaSignal
 from tests.factories.fraud import ReviewFactory
 
 pytestmark = pytest.mark.django_db
 
 
-def make_user(name: str = "ana") -> User:
-    return User.objects.create_user(name, password="a long password")
+SUPERVISOR = ("claim_review", "decide_review", "decide_escalated_review", "confirm_review")
+
+
+def make_user(name: str = "ana", *rights: str) -> User:
+    user = User.objects.create_user(name)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="fraud", codename__in=rights))
+    return user
+
+
+def tell_events(review: Review) -> list[tuple[str, str, str]]:
+    return list(review.events.order_by("id").values_list("kind", "actor", "note"))
 
 
 def payload(review: Review) -> Any:
@@ -101,15 +109,6 @@ def test_a_claim_holds_against_others_until_it_ends_or_is_released() -> None:
     assert services.claim_review(ana, review.pk)
 
 
-def test_what_nobody_decided_in_time_is_rejected() -> None:
-    late = ReviewFactory(expires_at=timezone.now() - timedelta(seconds=1))
-    ReviewFactory()
-    assert services.expire_reviews() == 1
-    late.refresh_from_db()
-    assert (late.state, late.decided_by) == (ReviewState.EXPIRED, "system")
-    assert payload(late) == {"decision": "reject", "actor": "system", "reason": "review_expired"}
-
-
 def test_a_value_of_the_case_goes_on_a_list() -> None:
     review = ReviewFactory()
     services.add_case_to_list(review, "block", "email", reason="fraud", created_by="user:ana")
@@ -118,56 +117,226 @@ def test_a_value_of_the_case_goes_on_a_list() -> None:
         services.add_case_to_list(review, "block", "card", reason="fraud")
 
 
-@pytest.mark.concurrency
-@pytest.mark.django_db(transaction=True)
-def test_of_two_opposite_clicks_exactly_one_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "payments.services.reviews.engine.drive_run", lambda *_, **__: None
-    )  # no gateway here
-    reviews = ReviewFactory.create_batch(60)
-    line = threading.Barrier(2)
+class TestHolding:
+    def test_a_heartbeat_extends_the_claim_of_its_holder_alone(self) -> None:
+        ana, ben = make_user(), make_user("ben")
+        review = ReviewFactory()
+        assert not services.heartbeat(review.pk, ana), "nobody claimed it"
+        services.claim_review(ana, review.pk)
+        soon = timezone.now() + timedelta(minutes=1)
+        Review.objects.update(claim_expires_at=soon)
+        assert not services.heartbeat(review.pk, ben)
+        assert services.heartbeat(review.pk, ana)
+        review.refresh_from_db()
+        assert review.claim_expires_at > soon + timedelta(minutes=LEASE_MINUTES - 2)
+        Review.objects.update(claim_expires_at=timezone.now() - timedelta(seconds=1))
+        services.claim_review(ben, review.pk)
+        assert not services.heartbeat(review.pk, ana)
 
-    def click(decision: str) -> list[bool]:
-        try:
-            return [decide(decision, review) for review in reviews]
-        finally:
-            connection.close()
+    def test_what_somebody_holds_nobody_else_decides(self) -> None:
+        review = ReviewFactory()
+        services.claim_review(make_user(), review.pk)
+        deeds: list[Any] = [
+            lambda actor: services.approve_review(review.pk, actor=actor),
+            lambda actor: services.reject_review(review.pk, actor=actor, reason_code="stolen_card"),
+            lambda actor: services.escalate_review(review.pk, actor=actor, note="look"),
+            lambda actor: services.snooze_review(review.pk, until=hours(2), actor=actor),
+            lambda actor: services.hand_over(review.pk, to=make_user("cleo"), actor=actor),
+        ]
+        for deed in deeds:
+            with pytest.raises(ConflictError, match="held by ana now"):
+                deed("user:ben")
+        assert not ReviewEvent.objects.exists()
+        assert services.approve_review(review.pk, actor="user:ana").state == ReviewState.APPROVED
 
-    def decide(decision: str, review: Review) -> bool:
-        line.wait()
-        try:
-            if decision == "approve":
-                services.approve_review(review.pk, actor="user:ana")
-            else:
-                services.reject_review(review.pk, actor="user:ben", reason_code=ReasonCode.CONFIRMED_FRAUD)
-        except ConflictError:
-            return False
-        return True
+    def test_a_lapsed_claim_holds_nobody_off(self) -> None:
+        review = ReviewFactory()
+        services.claim_review(make_user(), review.pk)
+        Review.objects.update(claim_expires_at=timezone.now() - timedelta(seconds=1))
+        assert not services.approve_review(review.pk, actor="user:ben").is_open
 
-    with ThreadPoolExecutor(2) as pool:
-        approved, rejected = pool.map(click, ["approve", "reject"])
-    assert [one + other for one, other in zip(approved, rejected, strict=True)] == [1] * 60
-    states = dict(Review.objects.values_list("pk", "state"))
-    for review, was_approved in zip(reviews, approved, strict=True):
-        assert states[review.pk] == ("approved" if was_approved else "rejected")
-        assert payload(review)["decision"] == ("approve" if was_approved else "reject")
+    def test_a_case_is_handed_over_to_who_may_have_it(self) -> None:
+        ana, ben = make_user("ana", *SUPERVISOR), make_user("ben", "claim_review")
+        review = ReviewFactory()
+        services.claim_review(ana, review.pk)
+        gone = make_user("gone", "claim_review")
+        gone.is_active = False
+        gone.save()
+        for receiver, words in ((make_user("guest"), "may not claim"), (gone, "may not claim"), (ana, "else")):
+            with pytest.raises(InvalidRequestError, match=words):
+                services.hand_over(review.pk, to=receiver, actor="user:ana")
+        given = services.hand_over(review.pk, to=ben, actor="user:ana", note="speaks Danish")
+        assert given.holder() == ben
+        assert tell_events(review) == [("handed_over", "user:ana", "to ben: speaks Danish")]
+        services.heartbeat(review.pk, ben)
+        review.refresh_from_db()
+        assert review.claim_expires_at > timezone.now() + timedelta(minutes=50), "a heartbeat never shortens"
+
+    def test_an_escalated_case_goes_to_supervisors_only(self) -> None:
+        ana, eva = make_user("ana", *SUPERVISOR[:2]), make_user("eva", *SUPERVISOR)
+        review = ReviewFactory()
+        with pytest.raises(InvalidRequestError, match="needs a note"):
+            services.escalate_review(review.pk, actor="user:ana", note=" ")
+        services.claim_review(ana, review.pk)
+        services.escalate_review(review.pk, actor="user:ana", note="the buyer is a minister")
+        with pytest.raises(ConflictError, match="escalated by ana already|a supervisor decides"):
+            services.escalate_review(review.pk, actor="user:ana", note="again")
+        assert services.claim_review(ana) is None
+        with pytest.raises(ConflictError, match="only a supervisor can claim"):
+            services.claim_review(ana, review.pk)
+        with pytest.raises(ConflictError, match="a supervisor decides"):
+            services.approve_review(review.pk, actor="user:ana")
+        assert services.claim_review(eva) == review
+        with pytest.raises(InvalidRequestError, match="may not decide this case"):
+            services.hand_over(review.pk, to=ana, actor="user:eva")
+        assert not services.approve_review(review.pk, actor="user:eva").is_open
+        assert [kind for kind, *_ in tell_events(review)] == ["escalated", "approved"]
 
 
-@pytest.mark.concurrency
-@pytest.mark.django_db(transaction=True)
-def test_no_case_is_given_to_two_analysts() -> None:
-    ReviewFactory.create_batch(16)
-    users = [make_user(f"analyst-{number}") for number in range(16)]
-    line = threading.Barrier(16)
+def hours(count: float) -> Any:
+    return timezone.now() + timedelta(hours=count)
 
-    def claim(user: User) -> Review | None:
-        try:
-            connection.ensure_connection()
-            line.wait()
-            return services.claim_review(user)
-        finally:
-            connection.close()
 
-    with ThreadPoolExecutor(16) as pool:
-        claimed = list(pool.map(claim, users))
-    assert len({review.pk for review in claimed if review}) == 16
+class TestSnooze:
+    def test_it_leaves_the_queue_until_then(self) -> None:
+        ana = make_user()
+        review = ReviewFactory()
+        services.claim_review(ana)
+        services.snooze_review(review.pk, until=hours(4), actor="user:ana", note="calls back")
+        assert services.claim_review(ana) is None
+        assert list(Review.objects.asleep()) == [review]
+        Review.objects.update(snoozed_until=hours(-1))
+        assert not Review.objects.asleep().exists()
+        assert services.claim_review(ana) == review
+
+    def test_an_event_of_the_order_ends_it(self) -> None:
+        review = ReviewFactory()
+        services.snooze_review(review.pk, until=hours(4), actor="user:ana")
+        review.refresh_from_db()
+        assert review.is_asleep
+        Event.objects.record(review.order, "order.note", data={})
+        review.refresh_from_db()
+        assert not review.is_asleep
+        assert list(Review.objects.awake()) == [review]
+
+    def test_who_asks_for_it_by_name_ends_it(self) -> None:
+        review = ReviewFactory()
+        services.snooze_review(review.pk, until=hours(4), actor="user:ana")
+        claimed = services.claim_review(make_user(), review.pk)
+        assert claimed is not None
+        assert not claimed.is_asleep
+
+    @pytest.mark.parametrize(("span", "words"), [(-1, "is past"), (0, "is past"), (23.5, "at most"), (30, "at most")])
+    def test_only_for_a_time_that_leaves_some_to_decide(self, span: float, words: str) -> None:
+        with pytest.raises(InvalidRequestError, match=words):
+            services.snooze_review(ReviewFactory().pk, until=hours(span), actor="user:ana")
+
+
+class TestFourEyes:
+    @pytest.fixture(autouse=True)
+    def _limit(self, settings: Any) -> None:
+        settings.REVIEW_FOUR_EYES = {"default": "100"}
+
+    @pytest.fixture
+    def proposed(self) -> Review:
+        review: Review = ReviewFactory()
+        make_user("ana", *SUPERVISOR)
+        return services.approve_review(review.pk, actor="user:ana", reason_code="verified", note="called her")
+
+    def test_an_approval_is_a_proposal_at_first(self, proposed: Review) -> None:
+        assert (proposed.is_open, proposed.proposed_by, proposed.reason_code) == (True, "user:ana", "verified")
+        assert not SagaSignal.objects.exists()
+        with pytest.raises(ConflictError, match="ana proposed to approve"):
+            services.approve_review(proposed.pk, actor="user:ben")
+
+    def test_another_person_confirms_it(self, proposed: Review) -> None:
+        with pytest.raises(ConflictError, match="a second person must"):
+            services.confirm_review(proposed.pk, actor="user:ana")
+        make_user("ben", *SUPERVISOR[:2])
+        with pytest.raises(ConflictError, match="You may not confirm"):
+            services.confirm_review(proposed.pk, actor="user:ben")
+        eva = make_user("eva", *SUPERVISOR)
+        assert services.claim_review(eva) == proposed
+        done = services.confirm_review(proposed.pk, actor="user:eva")
+        assert (done.state, done.decided_by, done.note) == (ReviewState.APPROVED, "user:eva", "called her")
+        assert payload(proposed) == {"decision": "approve", "actor": "user:eva"}
+        assert [kind for kind, *_ in tell_events(proposed)] == ["proposed", "confirmed", "approved"]
+
+    def test_it_is_nobodys_case_but_the_seconds(self, proposed: Review) -> None:
+        assert services.claim_review(User.objects.get(username="ana")) is None
+        assert services.claim_review(make_user("ben", *SUPERVISOR[:2])) is None
+
+    def test_it_can_be_returned_and_proposed_anew(self, proposed: Review) -> None:
+        make_user("eva", *SUPERVISOR)
+        with pytest.raises(InvalidRequestError, match="needs a note"):
+            services.return_proposal(proposed.pk, actor="user:eva", note="")
+        back = services.return_proposal(proposed.pk, actor="user:eva", note="which number?")
+        assert (back.proposed_by, back.reason_code, back.note) == ("", "", "")
+        assert services.approve_review(proposed.pk, actor="user:eva").proposed_by == "user:eva"
+        with pytest.raises(ConflictError, match="Nobody has proposed"):
+            services.confirm_review(ReviewFactory().pk, actor="user:ana")
+
+    def test_rejecting_takes_one(self, proposed: Review) -> None:
+        assert not services.reject_review(proposed.pk, actor="user:ben", reason_code="stolen_card").is_open
+
+    def test_the_database_refuses_one_person_twice(self, proposed: Review) -> None:
+        decided = {"state": "approved", "decided_by": "user:ana", "decided_at": timezone.now()}
+        with pytest.raises(IntegrityError, match="fraud_review_two_people"), transaction.atomic():
+            Review.objects.filter(pk=proposed.pk).update(**decided)
+        Review.objects.filter(pk=proposed.pk).update(**decided | {"decided_by": "user:eva"})
+
+    def test_below_the_limit_one_is_enough(self, settings: Any) -> None:
+        settings.REVIEW_FOUR_EYES = {"default": "100", "EUR": "129.51", "USD": "129.51"}
+        assert not services.approve_review(ReviewFactory().pk, actor="user:ana").is_open
+
+
+class TestMany:
+    def test_each_row_has_its_own_end(self, settings: Any, django_capture_on_commit_callbacks: Any) -> None:
+        settings.REVIEW_FOUR_EYES = {"default": "500"}
+        good, held, done, escalated, moved = ReviewFactory.create_batch(5)
+        dear = ReviewFactory(assessment__payment__order__amount=50_000)
+        services.claim_review(make_user("ben"), held.pk)
+        services.reject_review(done.pk, actor="user:ben", reason_code="stolen_card")
+        services.escalate_review(escalated.pk, actor="user:ben", note="look")
+        moved.order.move_to(OrderState.CANCELED)
+        rows = [good, held, done, escalated, moved, dear]
+        with django_capture_on_commit_callbacks() as driven:
+            results = services.decide_many(
+                [row.pk for row in rows] + ["rev_none", good.pk],
+                decision="approve",
+                actor="user:ana",
+                reason_code="genuine",
+            )
+        lost, refused = Outcome.LOST, Outcome.REFUSED
+        outcomes = [result.outcome for result in results]
+        assert outcomes == [Outcome.DONE, lost, lost, lost, lost, refused, refused]
+        words = ["captured", "held by ben", "rejected by ben", "a supervisor", "not in review", "two people", "no review"]
+        for result, word in zip(results, words, strict=True):
+            assert word in result.message, result
+        assert results[0].reference == good.order.reference
+        assert driven == [], "no gateway is asked while somebody waits for the page"
+        assert payload(good)["decision"] == "approve"
+
+    def test_not_too_many_and_not_without_a_reason(self) -> None:
+        common: Any = {"decision": "reject", "actor": "user:ana"}
+        with pytest.raises(InvalidRequestError, match="101 reviews are more than 100"):
+            services.decide_many([str(n) for n in range(101)], reason_code="stolen_card", **common)
+        with pytest.raises(InvalidRequestError, match="does not fit"):
+            services.decide_many([ReviewFactory().pk], reason_code="genuine", **common)
+
+
+def test_a_history_is_never_changed() -> None:
+    review = ReviewFactory()
+    services.escalate_review(review.pk, actor="user:ana", note="look")
+    for statement in ("UPDATE fraud_reviewevent SET note = ''", "DELETE FROM fraud_reviewevent"):
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            connection.cursor().execute(statement)
+
+
+def test_several_values_of_a_case_go_on_a_list_at_once() -> None:
+    review = ReviewFactory()
+    services.add_case_to_list(review, "block", "email", reason="fraud")
+    review.order.customer_id = "cus_1"
+    added = services.list_case(review, "block", ["email", "customer"], reason="fraud", actor="user:ana")
+    assert [entry.kind for entry in added] == ["customer"], "the e-mail is there already"
+    assert [kind for kind, *_ in tell_events(review)] == ["listed"]
