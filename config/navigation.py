@@ -51,6 +51,7 @@ NAVIGATION: dict[str, list[Item]] = {
     ],
     "Fraud": [
         Item("Review queue", "policy", "fraud_review", queue="reviews"),
+        Item("Review history", "history", "fraud_reviewevent"),
         Item("Screenings", "fact_check", "fraud_assessment"),
         Item("Rule sets", "rule", "fraud_ruleset"),
         Item("Lists", "list_alt", "fraud_listentry"),

@@ -238,7 +238,9 @@ def count_links(order_ids: Sequence[str]) -> dict[str, LinkCount]:
     """For each order, how many others share something and how many were fraud: two queries for all."""
     links = find_links(order_ids)
     frauds = find_frauds({other for others in links.values() for other in others})
-    return {order_id: LinkCount(len(others), len(frauds & others.keys())) for order_id, others in links.items()}
+    return {
+        order_id: LinkCount(len(others), len(frauds & others.keys())) for order_id, others in links.items()
+    }
 
 
 def _load_linked(links: Links, frauds: set[str]) -> tuple[LinkedOrder, ...]:
@@ -300,7 +302,9 @@ def _history(review: Review, assessments: Iterable[Assessment]) -> list[HistoryL
     ]
     lines.append(HistoryLine(review.created_at, "review opened", "system"))
     if review.decided_at and all(line.at < review.decided_at for line in lines):
-        lines.append(HistoryLine(review.decided_at, f"review {review.state}", review.decided_by))  # by its saga
+        lines.append(
+            HistoryLine(review.decided_at, f"review {review.state}", review.decided_by)
+        )  # by its saga
     return sorted(lines, key=lambda line: line.at, reverse=True)
 
 

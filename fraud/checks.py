@@ -61,6 +61,7 @@ from fraud import policy
 def check_review_policy(
     app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
+def check_review_policy(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """A policy that cannot be read would fail when the first case is decided (fraud.E001, fraud.E002)."""
         policy.at_expiry()
     except ValueError as error:

@@ -18,8 +18,8 @@ from fraud.services import MAX_NOTE_LENGTH, case_values
 from payments.admin.base import ActionForm, describe_span
 from payments.errors import PaymentError
 
-
 Options = Sequence[tuple[str, str]]
+DEFAULT_DAYS = 90
 LATER_HOURS = (1, 2, 4, 8, 24, 48, 72)
 REASONS: dict[str, tuple[ReasonCode, ...]] = {"approve": APPROVE_REASONS, "reject": REJECT_REASONS}
 
@@ -37,15 +37,12 @@ class ListPart(ActionForm):
     """Which things of the case go on which list, for how long."""
 
     kinds = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple)
-    list = forms.ChoiceField(
-        choices=ListEntry.List.choices, required=False, widget=UnfoldAdminSelectWidget
-    )
+    list = forms.ChoiceField(choices=ListEntry.List.choices, required=False, widget=UnfoldAdminSelectWidget)
     days = forms.TypedChoiceField(
         label="For",
         coerce=int,
-        empty_value=90,
         required=False,
-        choices=[(90, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
+        choices=[(DEFAULT_DAYS, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
         widget=UnfoldAdminSelectWidget,
     )
 
@@ -53,6 +50,11 @@ class ListPart(ActionForm):
         super().__init__(*args, **kwargs)
         kinds = [(kind, ListEntry.Kind(kind).label) for kind in case_values(self.row)]
         set_choices(self, "kinds", kinds)
+
+    def clean_days(self) -> int:
+        """Whatever is not said is 90 days; 0 is for ever."""
+        days = self.cleaned_data["days"]
+        return DEFAULT_DAYS if days == "" else int(days)
 
     def clean_list(self) -> str:
         return str(self.cleaned_data["list"] or ListEntry.List.BLOCK)
@@ -133,7 +135,9 @@ class SnoozeForm(ActionForm):
 class HandOverForm(ActionForm):
     """To whoever may claim reviews."""
 
-    to = forms.ModelChoiceField(queryset=None, label="To", widget=UnfoldAdminSelectWidget)
+    to: forms.ModelChoiceField[Any] = forms.ModelChoiceField(
+        queryset=None, label="To", widget=UnfoldAdminSelectWidget
+    )
     note = note_field("What they should know.")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

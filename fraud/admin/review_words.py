@@ -51,7 +51,8 @@ def show_hold(review: Review) -> SafeString:
         return format_html('<span class="fraud-quiet">{}</span>', "not known")
     left = until - timezone.now()
     words = f"in {describe_span(left)}" if left > timedelta(0) else "has ended"
-    return format_html('<span class="fraud-nowrap" title="{:%Y-%m-%d %H:%M} UTC">{}</span>', until, words)
+    exact = f"{until:%Y-%m-%d %H:%M} UTC"
+    return format_html('<span class="fraud-nowrap" title="{}">{}</span>', exact, words)
 
 
 def show_links(links: LinkCount | None) -> SafeString:
@@ -65,7 +66,7 @@ def show_links(links: LinkCount | None) -> SafeString:
 
 
 def show_countries(review: Review) -> SafeString:
-    """Card, billing, shipping and IP country; those that differ from the first that is known stand out."""
+    """Billing, shipping and IP country; those that differ from the card's, or the first known, stand out."""
     order = review.order
     found = {
         "card": review.payment.card.get("country"),
@@ -75,7 +76,8 @@ def show_countries(review: Review) -> SafeString:
     }
     known = {label: str(country).upper() for label, country in found.items() if country}
     anchor = next(iter(known.values()), "")
-    rows = (("fraud-odd" if code != anchor else "", label, code) for label, code in known.items())
+    known.pop("card", "")
+    rows = [("fraud-odd" if code != anchor else "", label, code) for label, code in known.items()]
     return format_html_join(" ", '<span class="{}" title="{}">{}</span>', rows)
 
 

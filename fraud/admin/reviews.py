@@ -122,13 +122,10 @@ class ReviewAdmin(BackOfficeAdmin):
     list_display = [
         "due",
         "case",
-        "score",
-        "amount_text",
         "reasons",
         "customer",
         "linked",
         "hold",
-        "holder",
     ]
     list_display_links = ["due", "case"]
     list_filter = [QueueFilter, ("created_at", admin.DateFieldListFilter), "reason_code"]
@@ -175,20 +172,17 @@ class ReviewAdmin(BackOfficeAdmin):
     def due(self, review: Review) -> SafeString:
         return format_html('<div class="fraud-stack">{}{}</div>', show_sla(review), show_due(review))
 
-    @column("Order", ordering="order__reference")
+    @column("Order, amount, score", ordering="amount")
     def case(self, review: Review) -> SafeString:
-        return format_html('<span class="fraud-nowrap">{}</span>', review.order.reference)
-
-    @column("Amount", ordering="amount")
-    def amount_text(self, review: Review) -> SafeString:
-        return format_html(
-            '<span class="fraud-nowrap">{}</span>', money(review.amount, review.order.currency)
-        )
+        amount = money(review.amount, review.order.currency)
+        points = f"{review.score} points" if review.score else ""
+        row = '<div class="fraud-nowrap">{}<br>{} <span class="fraud-quiet">{}</span></div>'
+        return format_html(row, review.order.reference, amount, points)
 
     @column("Customer, card, countries")
     def customer(self, review: Review) -> SafeString:
         return format_html(
-            '<div class="fraud-nowrap">{}<br><span class="fraud-quiet">{}</span> {}</div>',
+            '<div class="fraud-nowrap">{}<br><span class="fraud-quiet">{} →</span> {}</div>',
             name_customer(review),
             describe_card(review),
             show_countries(review),
@@ -207,13 +201,10 @@ class ReviewAdmin(BackOfficeAdmin):
     def linked(self, review: Review) -> SafeString:
         return show_links(getattr(review, "links", None))
 
-    @column("Hold ends", ordering="payment__authorization_expires_at")
+    @column("Hold ends, held by", ordering="payment__authorization_expires_at")
     def hold(self, review: Review) -> SafeString:
-        return show_hold(review)
-
-    @column("Held by")
-    def holder(self, review: Review) -> str:
-        return str(review.holder() or "") if review.is_open else tell_actor(review.decided_by)
+        who = str(review.holder() or "nobody") if review.is_open else tell_actor(review.decided_by)
+        return format_html('<div>{}<br><span class="fraud-quiet">{}</span></div>', show_hold(review), who)
 
     @column(
         "State",
@@ -439,7 +430,9 @@ class ReviewEventAdmin(BackOfficeAdmin):
 def _tell_loss(review: Review) -> str:
     """Why a case is not its reader's any more."""
     if not review.is_open:
-        return f"This case was {review.state} by {tell_actor(review.decided_by)}. You do not hold it any more."
+        return (
+            f"This case was {review.state} by {tell_actor(review.decided_by)}. You do not hold it any more."
+        )
     holder = review.holder()
     if holder is not None:
         return f"{holder} holds this case now. You do not hold it any more."

@@ -8,11 +8,14 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from fraud import services
 from fraud.admin.panels import fraud_panel
 from fraud.models import ListEntry, Review, ReviewState, RuleSet
 from tests.factories.fraud import ReviewFactory, VerdictFactory
@@ -136,7 +139,9 @@ def test_other_needs_a_note_and_the_dialog_stays_open(analyst: Client, review: R
     assert review.is_open
 
 
-@pytest.mark.parametrize("action", ["decide", "escalate", "snooze", "handover", "claim", "release", "heartbeat", "list"])
+@pytest.mark.parametrize(
+    "action", ["decide", "escalate", "snooze", "handover", "claim", "release", "heartbeat", "list"]
+)
 def test_nothing_is_done_by_get_or_without_the_right(analyst: Client, review: Review, action: str) -> None:
     assert analyst.get(page(review, action)).status_code == 405
     assert log_in("view_review", name="reader").post(page(review, action)).status_code == 403
@@ -204,3 +209,167 @@ def test_the_order_page_gets_a_panel_for_who_may_see_it(review: Review, rf: Requ
     assert page(review) in text
     request.user = User.objects.create_user("nobody")
     assert fraud_panel(review.order, request) is None
+
+
+SUPERVISOR = [*ANALYST, "decide_escalated_review", "confirm_review"]
+
+
+def test_the_queue_says_what_is_late_who_is_linked_and_how_many_wait(analyst: Client, review: Review) -> None:
+    Review.objects.update(created_at=timezone.now() - timedelta(hours=6, minutes=1))
+    stolen = ReviewFactory(
+        state="rejected", reason_code="stolen_card", decided_at=timezone.now(), decided_by="user:ben"
+    )
+    type(review.payment).objects.update(card_fingerprint="fp_1")
+    services.escalate_review(ReviewFactory().pk, actor="user:ben", note="look")
+    text = words(analyst.get(QUEUE))
+    assert "1 late" in text
+    assert "2 hours late" in text
+    assert "1 order, 1 fraud" in text
+    for tab in (
+        "Open <small>2",
+        "Escalated <small>1",
+        "Snoozed <small>0",
+        "Decided <small>1",
+        "All <small>3",
+    ):
+        assert tab in text
+    assert stolen.order.reference not in text
+    assert "held by ana" not in text
+
+
+@pytest.mark.parametrize("tab", ["mine", "unclaimed", "snoozed", "escalated", "proposed", "decided", "all"])
+def test_each_tab_shows_its_part(analyst: Client, tab: str, settings: Any) -> None:
+    settings.REVIEW_FOUR_EYES = {"default": "100"}
+    rows = {
+        name: ReviewFactory() for name in ("mine", "unclaimed", "snoozed", "escalated", "proposed", "decided")
+    }
+    post(analyst, rows["mine"], "claim")
+    services.snooze_review(rows["snoozed"].pk, until=timezone.now() + timedelta(hours=3), actor="user:ben")
+    services.escalate_review(rows["escalated"].pk, actor="user:ben", note="look")
+    services.approve_review(rows["proposed"].pk, actor="user:ben")
+    services.reject_review(rows["decided"].pk, actor="user:ben", reason_code="stolen_card")
+    shown = {
+        name
+        for name, row in rows.items()
+        if f"{row.order.reference}<br>" in analyst.get(QUEUE, {"view": tab}).content.decode()
+    }
+    also = {"unclaimed": {"escalated", "proposed"}, "all": set(rows)}
+    assert shown == ({tab} & set(rows)) | also.get(tab, set())
+
+
+def test_selected_cases_are_decided_with_a_result_for_each(analyst: Client, review: Review) -> None:
+    held = ReviewFactory()
+    services.claim_review(User.objects.create_user("ben"), held.pk)
+    chosen = [review.pk, held.pk]
+    asked = words(analyst.post(QUEUE, {"action": "reject_selected", "_selected_action": chosen}))
+    assert "Reject 2 cases" in asked
+    wish = {"decision": "reject", "reviews": chosen, "reason_code": "stolen_card"}
+    address = reverse("admin:fraud_review_bulk")
+    assert analyst.post(address, {**wish, "reason_code": "genuine"}).status_code == 422
+    assert analyst.post(address, {**wish, "reason_code": "other"}).status_code == 422
+    assert analyst.get(address).status_code == 405
+    assert log_in("view_review", name="reader").post(address, wish).status_code == 403
+    assert Review.objects.open().count() == 2
+    text = words(analyst.post(address, wish))
+    assert "1 done, 1 lost" in text
+    assert "held by ben" in text
+    review.refresh_from_db()
+    held.refresh_from_db()
+    assert (review.state, held.state) == ("rejected", "open")
+
+
+def test_more_than_a_hundred_at_once_are_refused(analyst: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "MAX_BULK", 1)
+    chosen = [ReviewFactory().pk, ReviewFactory().pk]
+    response = analyst.post(QUEUE, {"action": "approve_selected", "_selected_action": chosen}, follow=True)
+    assert "At most 1 cases at once; nothing was changed." in words(response)
+
+
+def test_a_decision_lists_what_is_ticked(analyst: Client, review: Review) -> None:
+    wrong = post(analyst, review, "decide", choice="approve:genuine", kinds="email", list="block", days="30")
+    assert (wrong.status_code, review.events.count()) == (422, 0)
+    assert "does not belong on the block list" in words(wrong)
+    text = words(
+        post(analyst, review, "decide", choice="reject:stolen_card", kinds="email", list="block", days="30")
+    )
+    assert "E-mail b***@example.com on the block list" in text
+    entry = ListEntry.objects.get()
+    assert entry.reason == f"Stolen card suspected, order {review.order.reference}"
+    assert entry.expires_at < timezone.now() + timedelta(days=31)
+
+
+def test_who_may_not_list_decides_all_the_same(review: Review) -> None:
+    client = log_in("view_review", "claim_review", "decide_review", name="dan")
+    text = words(post(client, review, "decide", choice="reject:stolen_card", kinds="email", list="block"))
+    assert "Nothing was put on a list: you may not." in text
+    assert not ListEntry.objects.exists()
+
+
+def test_what_somebody_else_holds_is_not_decided_here(analyst: Client, review: Review) -> None:
+    services.claim_review(User.objects.create_user("ben"), review.pk)
+    text = words(analyst.get(page(review)))
+    assert "ben holds this case until" in text
+    assert "data-fraud-decide" not in text
+    text = words(post(analyst, review, "decide", choice="approve:genuine"))
+    assert "held by ben now. It was not approved; nothing was changed." in text
+
+
+def test_the_heartbeat_says_whose_it_is(analyst: Client, review: Review) -> None:
+    assert analyst.post(page(review, "heartbeat")).json() == {
+        "held": False,
+        "told": "You do not hold this case any more. Claim it again to go on.",
+    }
+    post(analyst, review, "claim")
+    assert analyst.post(page(review, "heartbeat")).json()["held"]
+    Review.objects.update(claimed_by=User.objects.create_user("ben"))
+    answer = analyst.post(page(review, "heartbeat")).json()
+    assert answer == {"held": False, "told": "ben holds this case now. You do not hold it any more."}
+    services.reject_review(review.pk, actor="user:ben", reason_code="stolen_card")
+    assert "was rejected by ben" in analyst.post(page(review, "heartbeat")).json()["told"]
+
+
+def test_an_escalated_case_is_shown_and_not_decided_by_analysts(analyst: Client, review: Review) -> None:
+    following = ReviewFactory()
+    response = post(analyst, review, "escalate", note="a minister")
+    assert response.redirect_chain == [(page(following), 302)]
+    assert "a supervisor decides it" in words(analyst.get(page(review)))
+    eva = log_in(*SUPERVISOR, name="eva")
+    assert "<b>ana</b> escalated it: “a minister”" in words(eva.get(page(review)))
+
+
+def test_handing_over_and_snoozing_go_on_to_the_next(analyst: Client, review: Review) -> None:
+    log_in(*ANALYST, name="ben")
+    ben = User.objects.get(username="ben")
+    following = ReviewFactory()
+    last = ReviewFactory()
+    response = post(analyst, review, "handover", to=str(ben.pk), note="Danish")
+    assert response.redirect_chain == [(page(following), 302)]
+    review.refresh_from_db()
+    assert review.holder() == ben
+    response = post(analyst, following, "snooze", hours="4")
+    assert response.redirect_chain == [(page(last), 302)]
+    assert post(analyst, last, "snooze", hours="48").status_code == 422
+
+
+def test_neighbours_are_those_of_the_queue(analyst: Client) -> None:
+    first, second, third = (ReviewFactory(score=score) for score in (90, 60, 30))
+    Review.objects.update(expires_at=timezone.now() + timedelta(days=1))
+    text = words(analyst.get(page(second)))
+    assert f'href="{page(first)}" aria-keyshortcuts="k"' in text
+    assert f'href="{page(third)}" aria-keyshortcuts="j"' in text
+    assert "2 of 3" in text
+
+
+def test_the_list_runs_as_many_queries_for_two_rows_as_for_ten(analyst: Client) -> None:
+    def count() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            analyst.get(QUEUE)
+        return len(captured)
+
+    for _ in range(2):
+        VerdictFactory(assessment=ReviewFactory(assessment__payment__card_fingerprint="fp").assessment)
+    analyst.get(QUEUE)
+    two = count()
+    for _ in range(8):
+        VerdictFactory(assessment=ReviewFactory(assessment__payment__card_fingerprint="fp").assessment)
+    assert count() == two

@@ -121,4 +121,6 @@ def test_a_policy_that_cannot_be_read_is_found_at_the_start(
     settings: Any, setting: str, value: Any, found: str
 ) -> None:
     setattr(settings, setting, value)
-    assert [message.id for message in run_checks() if message.id and message.id.startswith("fraud.")] == [found]
+    assert [message.id for message in run_checks() if message.id and message.id.startswith("fraud.")] == [
+        found
+    ]

@@ -112,7 +112,9 @@ def make_analyst(number: int) -> User:
 
 def finish(review: Review, user: User) -> None:
     """Out of the queue by a guarded change, without the saga behind it."""
-    services.snooze_review(review.pk, until=timezone.now() + timedelta(hours=9), actor=f"user:{user.username}")
+    services.snooze_review(
+        review.pk, until=timezone.now() + timedelta(hours=9), actor=f"user:{user.username}"
+    )
 
 
 def test_of_two_opposite_clicks_exactly_one_wins_and_the_other_hears_who() -> None:

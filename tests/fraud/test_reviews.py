@@ -162,7 +162,11 @@ class TestHolding:
         gone = make_user("gone", "claim_review")
         gone.is_active = False
         gone.save()
-        for receiver, words in ((make_user("guest"), "may not claim"), (gone, "may not claim"), (ana, "else")):
+        for receiver, words in (
+            (make_user("guest"), "may not claim"),
+            (gone, "may not claim"),
+            (ana, "else"),
+        ):
             with pytest.raises(InvalidRequestError, match=words):
                 services.hand_over(review.pk, to=receiver, actor="user:ana")
         given = services.hand_over(review.pk, to=ben, actor="user:ana", note="speaks Danish")
@@ -179,7 +183,7 @@ class TestHolding:
             services.escalate_review(review.pk, actor="user:ana", note=" ")
         services.claim_review(ana, review.pk)
         services.escalate_review(review.pk, actor="user:ana", note="the buyer is a minister")
-        with pytest.raises(ConflictError, match="escalated by ana already|a supervisor decides"):
+        with pytest.raises(ConflictError, match="a supervisor decides"):
             services.escalate_review(review.pk, actor="user:ana", note="again")
         assert services.claim_review(ana) is None
         with pytest.raises(ConflictError, match="only a supervisor can claim"):
@@ -226,7 +230,9 @@ class TestSnooze:
         assert claimed is not None
         assert not claimed.is_asleep
 
-    @pytest.mark.parametrize(("span", "words"), [(-1, "is past"), (0, "is past"), (23.5, "at most"), (30, "at most")])
+    @pytest.mark.parametrize(
+        ("span", "words"), [(-1, "is past"), (0, "is past"), (23.5, "at most"), (30, "at most")]
+    )
     def test_only_for_a_time_that_leaves_some_to_decide(self, span: float, words: str) -> None:
         with pytest.raises(InvalidRequestError, match=words):
             services.snooze_review(ReviewFactory().pk, until=hours(span), actor="user:ana")
@@ -244,7 +250,11 @@ class TestFourEyes:
         return services.approve_review(review.pk, actor="user:ana", reason_code="verified", note="called her")
 
     def test_an_approval_is_a_proposal_at_first(self, proposed: Review) -> None:
-        assert (proposed.is_open, proposed.proposed_by, proposed.reason_code) == (True, "user:ana", "verified")
+        assert (proposed.is_open, proposed.proposed_by, proposed.reason_code) == (
+            True,
+            "user:ana",
+            "verified",
+        )
         assert not SagaSignal.objects.exists()
         with pytest.raises(ConflictError, match="ana proposed to approve"):
             services.approve_review(proposed.pk, actor="user:ben")
@@ -310,7 +320,15 @@ class TestMany:
         lost, refused = Outcome.LOST, Outcome.REFUSED
         outcomes = [result.outcome for result in results]
         assert outcomes == [Outcome.DONE, lost, lost, lost, lost, refused, refused]
-        words = ["captured", "held by ben", "rejected by ben", "a supervisor", "not in review", "two people", "no review"]
+        words = [
+            "captured",
+            "held by ben",
+            "rejected by ben",
+            "a supervisor",
+            "not in review",
+            "two people",
+            "no review",
+        ]
         for result, word in zip(results, words, strict=True):
             assert word in result.message, result
         assert results[0].reference == good.order.reference

@@ -49,9 +49,9 @@ def log_in(page: Page, username: str, password: str) -> None:
 
 
 def decide(page: Page, reference: str, action: str, told: str) -> None:
-    """Open the case from the queue, press the button, and confirm in its dialog."""
+    """Open the case from the queue, choose the decision with its first reason, and send it."""
     page.goto("/admin/fraud/review/")
     page.get_by_role("link", name=reference).click()
-    page.get_by_role("button", name=action).click()
-    page.get_by_role("dialog").get_by_role("button", name=action).click()
+    page.get_by_role("group", name=action).get_by_role("radio").first.check()
+    page.get_by_role("button", name=f"{action}:").click()
     page.get_by_text(told).first.wait_for()

@@ -83,6 +83,7 @@
             const heading = headingOf(chosen);
             const words = `${heading}: ${chosen.closest("label").textContent.trim()}`;
             button.textContent = words;
+            button.classList.remove("fraud-button-primary");
             button.classList.toggle("fraud-button-success", heading === "Approve");
             button.classList.toggle("fraud-button-danger", heading === "Reject");
             tell(`${words}. Enter decides.`);
