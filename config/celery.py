@@ -36,6 +36,8 @@ BEAT_SCHEDULE: dict[str, tuple[str, float | dict[str, str]]] = {
     "label orders": ("fraud.tasks.collect_labels", 60.0),
     "label orders by time": ("fraud.tasks.mature_labels", {"hour": "2", "minute": "10"}),
     "watch fraud rules": ("fraud.tasks.watch_rules", {"hour": "1", "minute": "10"}),
+    "count list hits": ("fraud.tasks.fold_list_hits", 60.0),
+    "import lists": ("fraud.tasks.apply_list_imports", 60.0),
     "reconcile yesterday": ("reconciliation.tasks.reconcile_due", {"minute": "30"}),
     "resume reconciliations": ("reconciliation.tasks.resume_runs", 60.0),
     "recheck discrepancies": ("reconciliation.tasks.recheck_unsettled", 60.0),

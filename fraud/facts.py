@@ -72,6 +72,7 @@ class ListMatch:
     list: str  # block | allow | review
     kind: str  # email | ip | card | device | customer | country ...
     value: str
+    entry: int = field(default=0, compare=False)  # the row of the list, whose hits are counted
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fraud.models import Assessment
 from payments.models import Order
-from payments.retention import DAYS_90, MONTHS_13, Deed, Rule
+from payments.retention import DAYS_30, DAYS_90, MONTHS_13, Deed, Rule
 
 # What of an assessment's context is about a person, though masked.
 PERSONAL = ("customer_id", "customer_email", "ip", "device", "list_matches")
@@ -32,6 +32,39 @@ class FraudData:
             condition=f"row.context ?| ARRAY{list(PERSONAL)!r}",
             changes=f"context = context - ARRAY{list(PERSONAL)!r}",
         ),
+        Rule(
+            "fraud_listimportline",
+            Deed.DELETE,
+            DAYS_30,
+            "created_at",
+            "What a file would have done; what it did is in the history of the entries.",
+        ),
+        Rule(
+            "fraud_listhit",
+            Deed.DELETE,
+            DAYS_90,
+            "at",
+            "Hits are added to their entry within a minute; these belong to an entry that is gone.",
+        ),
+        Rule(
+            "fraud_listchange",
+            Deed.DELETE,
+            MONTHS_13,
+            "at",
+            "The history of an entry that ended long ago, whose orders can be disputed no more.",
+            condition="EXISTS (SELECT FROM fraud_listentry entry WHERE entry.id = row.entry_id "
+            "AND entry.expires_at < %(before)s)",
+            is_guarded=True,
+        ),
+        Rule(
+            "fraud_listentry",
+            Deed.DELETE,
+            MONTHS_13,
+            "expires_at",
+            "A value that is on no list any more, once its history is gone.",
+            condition="NOT EXISTS (SELECT FROM fraud_listchange change WHERE change.entry_id = row.id)",
+            follows_time=False,
+        ),
     )
     kept: Mapping[str, str] = {
         "fraud_assessment": "What was decided, by which rules: what the rules are worth.",
@@ -48,6 +81,8 @@ class FraudData:
         "fraud_reviewevent": "How a case came to its decision, and by whose hands.",
         "fraud_ruleconfig": "Master data.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
+        "fraud_listchange": "Who put what on a list or took it off, as long as it is in force.",
+        "fraud_listimport": "Who brought which file, by its hash; no value of it.",
     }
 
     def erase_order(self, order: Order) -> None:

@@ -32,6 +32,8 @@ PREFIXES = {
     "asm": "assessment",
     "rset": "rule set",
     "btr": "back-test",
+    "lst": "list entry",
+    "lim": "list import",
     "rec": "reconciliation run",
     "dis": "discrepancy",
     "dlv": "delivery",

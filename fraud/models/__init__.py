@@ -5,6 +5,14 @@ from fraud.models.backtest import BackTest, BackTestState
 from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource
 from fraud.models.listing import ListEntry, ListEntryQuerySet
 from fraud.models.measure import RuleDay
+from fraud.models.listing import (
+    ListChange,
+    ListEntry,
+    ListEntryQuerySet,
+    ListHit,
+    ListImport,
+    ListImportLine,
+)
 from fraud.models.review import (
     APPROVE_REASONS,
     FRAUD_REASONS,
@@ -42,8 +50,12 @@ __all__ = [
     "Label",
     "LabelCursor",
     "LabelSource",
+    "ListChange",
     "ListEntry",
     "ListEntryQuerySet",
+    "ListHit",
+    "ListImport",
+    "ListImportLine",
     "ReasonCode",
     "Review",
     "ReviewEvent",

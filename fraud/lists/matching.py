@@ -1,0 +1,127 @@
+"""Which entries of the lists fit an order, in one index look-up, and how often each entry fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from fraud.facts import ListMatch
+from fraud.lists.values import Kind, domains_above, hashes_of, join_address, networks_around
+from fraud.models import ListEntry, ListHit
+from payments import sql
+from payments.decisions import Stage
+from payments.errors import InvalidRequestError
+from payments.models import Order, Payment
+
+# What is known only after the authorization; of the rest nothing is new by then.
+NEWS = (Kind.CARD, Kind.COUNTRY)
+FOLD_AT_ONCE = 100_000
+
+# A client's allow entry is for its own orders: no storefront lets another one's customers through.
+_MATCH = """
+SELECT id, list, kind, value_masked, value_hash FROM fraud_listentry
+WHERE value_hash = ANY(%(hashes)s) AND (expires_at IS NULL OR expires_at > %(now)s)
+  AND (list <> 'allow' OR client_id IS NULL OR client_id = %(client)s)
+ORDER BY id
+"""
+_FOLD = """
+WITH folded AS (
+    DELETE FROM fraud_listhit WHERE id IN (
+        SELECT id FROM fraud_listhit ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED
+    ) RETURNING entry_id, at
+), total AS (SELECT entry_id, count(*) AS hits, max(at) AS at FROM folded GROUP BY entry_id),
+counted AS (
+    UPDATE fraud_listentry entry SET hits = entry.hits + total.hits, last_hit_at = greatest(entry.last_hit_at, total.at)
+    FROM total WHERE entry.id = total.entry_id
+)
+SELECT count(*) FROM folded
+"""
+
+
+def find_matches(values: Mapping[str, set[str]], *, client_id: str = "") -> tuple[ListMatch, ...]:
+    """The valid entries for these values by kind, in one query; a malformed value fits no entry.
+
+    A value that is on a list twice, by the house and by a client or by two clients, is one match: the older.
+    """
+    hashes = sorted({digest for kind, texts in values.items() for text in texts for digest in hashes_of(kind, text)})
+    if not hashes:
+        return ()
+    arguments = {"hashes": hashes, "now": timezone.now(), "client": client_id}
+    found: dict[tuple[str, str], ListMatch] = {}
+    for entry, list_name, kind, masked, digest in sql.fetch_all(_MATCH, arguments):
+        found.setdefault((list_name, digest), ListMatch(list_name, kind, masked, entry))
+    return tuple(found.values())
+
+
+def find_order_matches(order: Order, payment: Payment, *, stage: Stage) -> tuple[ListMatch, ...]:
+    """Each entry counts once: after the authorization only what was not known before, and who is allowed."""
+    is_before = stage is Stage.BEFORE_AUTHORIZATION
+    found = find_matches(list_values(order, payment, is_before=is_before), client_id=order.client_id)
+    if is_before:
+        return found
+    return tuple(match for match in found if match.kind in NEWS or match.list == ListEntry.List.ALLOW)
+
+
+def list_values(order: Order, payment: Payment, *, is_before: bool) -> dict[str, set[str]]:
+    """What of an order is looked up; of the countries, the card's only once the gateway has named it."""
+    ip = _text(order.context, "ip")
+    places = [order.billing, order.shipping]
+    countries = {_text(place, "country") for place in places} if is_before else {_text(payment.card, "country")}
+    return {
+        Kind.EMAIL: {order.customer_email},
+        Kind.DOMAIN: set(domains_above(order.customer_email.rpartition("@")[2].strip())),
+        Kind.IP: {ip},
+        Kind.NETWORK: _networks(ip),
+        Kind.DEVICE: {_text(order.context, "device")},
+        Kind.CUSTOMER: {order.customer_id},
+        Kind.CARD: {payment.card_fingerprint},
+        Kind.PHONE: {_text(place, "phone") for place in places},
+        Kind.ADDRESS: {_address(place) for place in places},
+        Kind.COUNTRY: countries,
+    }
+
+
+def record_hits(matches: Iterable[ListMatch], *, stage: Stage) -> None:
+    """Note that these entries fitted a screening, in the transaction that keeps it; `fold_hits` counts them.
+
+    Inserts only: orders that fit the same entry at the same time do not wait for each other.
+    """
+    is_before = stage is Stage.BEFORE_AUTHORIZATION
+    now = timezone.now()
+    ListHit.objects.bulk_create(
+        ListHit(entry_id=match.entry, at=now)
+        for match in matches
+        if match.entry and (is_before or match.kind in NEWS)
+    )
+
+
+def fold_hits() -> int:
+    """Add what was noted to the entries' own counts; the number of hits. Each is added once, whoever else is at it."""
+    folded = 0
+    while True:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_FOLD, [FOLD_AT_ONCE])
+            count = int(cursor.fetchone()[0])
+        folded += count
+        if count < FOLD_AT_ONCE:
+            return folded
+
+
+def _networks(ip: str) -> set[str]:
+    try:
+        return set(networks_around(ip))
+    except InvalidRequestError:
+        return set()
+
+
+def _address(place: Mapping[str, object]) -> str:
+    return join_address(_text(place, "country"), _text(place, "postal_code"), _text(place, "line1"))
+
+
+def _text(data: Mapping[str, object], name: str) -> str:
+    value = data.get(name)
+    return value.strip() if isinstance(value, str) else ""
+
+
