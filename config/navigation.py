@@ -57,6 +57,8 @@ NAVIGATION: dict[str, list[Item]] = {
         Item("Lists", "list_alt", "fraud_listentry"),
         Item("Fraud measures", "query_stats", "fraud_label", page="measures"),
         Item("Labels", "label", "fraud_label"),
+        Item("List imports", "upload_file", "fraud_listimport"),
+        Item("List history", "history", "fraud_listchange"),
     ],
     "Finance": [
         Item("Disputes", "feedback", "payments_dispute", queue="disputes"),

@@ -11,12 +11,12 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from fraud import lists
 from fraud.models import APPROVE_REASONS, REJECT_REASONS, ListEntry, ReasonCode
 from fraud.policy import SNOOZE_MARGIN
 from fraud.services import MAX_NOTE_LENGTH, case_values
 from payments.admin.base import ActionForm, describe_span
 from payments.errors import PaymentError
+from payments.admin.base import ActionForm
 
 Options = Sequence[tuple[str, str]]
 DEFAULT_DAYS = 90
@@ -212,3 +212,18 @@ class NewListEntryForm(forms.ModelForm):  # type: ignore[type-arg]
             return
         if ListEntry.objects.valid().filter(list=cleaned["list"], value_hash=digest).exists():
             self.add_error("value", "It is on this list already.")
+class CaseListForm(ActionForm):
+    """Put a value of the case on a list."""
+    kind = forms.ChoiceField(label="What", widget=UnfoldAdminSelectWidget)
+    list = forms.ChoiceField(choices=ListEntry.List.choices, widget=UnfoldAdminSelectWidget)
+    days = forms.TypedChoiceField(
+        label="For",
+        coerce=int,
+        choices=[(90, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
+        widget=UnfoldAdminSelectWidget,
+    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["kind"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(kind, ListEntry.Kind(kind).label) for kind in case_values(self.row)]

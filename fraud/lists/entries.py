@@ -104,7 +104,9 @@ def clean_reason(reason: str) -> str:
     if not text:
         raise InvalidRequestError("A list wants a reason; nothing was changed.")
     if len(text) > MAX_REASON_LENGTH:
-        raise InvalidRequestError(f"A reason has at most {MAX_REASON_LENGTH} characters; nothing was changed.")
+        raise InvalidRequestError(
+            f"A reason has at most {MAX_REASON_LENGTH} characters; nothing was changed."
+        )
     return text
 
 

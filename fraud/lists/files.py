@@ -145,7 +145,9 @@ def _read_header(row: list[str], defaults: Defaults) -> list[str] | None:
         )
     if len(set(names)) < len(names):
         raise InvalidRequestError(f"A column is named twice. {_NOTHING}")
-    missing = [name for name in ("list", "kind", "reason") if name not in names and not getattr(defaults, name)]
+    missing = [
+        name for name in ("list", "kind", "reason") if name not in names and not getattr(defaults, name)
+    ]
     if missing:
         raise InvalidRequestError(
             f"Neither the file nor the page says {' and '.join(missing)}; add a column or choose one. {_NOTHING}"
@@ -220,4 +222,6 @@ def _parse_end(text: str) -> datetime:
             moment += timedelta(days=1)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _ColumnError("expires_at", "Write a day or a time as in 2027-01-31 or 2027-01-31T12:00:00Z.") from None
+        raise _ColumnError(
+            "expires_at", "Write a day or a time as in 2027-01-31 or 2027-01-31T12:00:00Z."
+        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -96,9 +97,7 @@ class _StaleError(Exception):
 # --- the dry run --------------------------------------------------------------------------------------------
 
 
-def stage_file(
-    file: IO[bytes], *, name: str, defaults: Defaults, owner: str = "", actor: str
-) -> ListImport:
+def stage_file(file: IO[bytes], *, name: str, defaults: Defaults, owner: str = "", actor: str) -> ListImport:
     """Read the whole file and keep what each line would do; no list is changed, and no value is kept in the clear.
 
     Raises `InvalidRequestError` when the file as a whole cannot be used; then nothing is kept.
@@ -121,9 +120,12 @@ def stage_file(
             cursor.execute("ANALYZE fraud_upload")
             cursor.execute(_KEEP_LINES, {"file": made.pk, "looked_at": now})
             cursor.execute("ANALYZE fraud_listimportline")
+            cursor.execute("DROP TABLE fraud_upload")
         _count_outcomes(made)
         if not made.lines:
-            raise InvalidRequestError("The file has no line but the names of its columns. Nothing was imported.")
+            raise InvalidRequestError(
+                "The file has no line but the names of its columns. Nothing was imported."
+            )
     return made
 
 
@@ -148,12 +150,11 @@ def _make_row(line: GoodLine | BadLine) -> tuple[Any, ...]:
 
 
 def _measure(file: IO[bytes]) -> tuple[int, str]:
-    file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # wants a raw reader
-    size = file.tell()
+    size = file.seek(0, os.SEEK_END)
     if size > MAX_BYTES:
         raise InvalidRequestError(tell_too_large())
-    return size, digest
+    file.seek(0)
+    return size, hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # wants a raw reader
 
 
 def tell_too_large() -> str:
@@ -181,7 +182,9 @@ def request_import(import_id: str, *, seen: str, actor: str) -> ListImport:
     with transaction.atomic():
         made = _lock_ready(import_id)
         if made.seen != seen:
-            raise ConflictError("The dry run is newer than the page that you saw; nothing was imported. Look at it.")
+            raise ConflictError(
+                "The dry run is newer than the page that you saw; nothing was imported. Look at it."
+            )
         if not made.added + made.renewed:
             raise ConflictError("No line of this file would change a list; nothing was imported.")
         _decide(made, State.APPLYING, actor=actor)
@@ -245,7 +248,9 @@ def _lock_ready(import_id: str) -> ListImport:
         raise InvalidRequestError(f"There is no list import {import_id}.")
     if made.state != State.READY:
         told = made.get_state_display().lower()
-        raise ConflictError(f"This file is {told} by {made.decided_by.removeprefix('user:')}; nothing was changed.")
+        raise ConflictError(
+            f"This file is {told} by {made.decided_by.removeprefix('user:')}; nothing was changed."
+        )
     return made
 
 

@@ -45,7 +45,9 @@ def find_matches(values: Mapping[str, set[str]], *, client_id: str = "") -> tupl
 
     A value that is on a list twice, by the house and by a client or by two clients, is one match: the older.
     """
-    hashes = sorted({digest for kind, texts in values.items() for text in texts for digest in hashes_of(kind, text)})
+    hashes = sorted(
+        {digest for kind, texts in values.items() for text in texts for digest in hashes_of(kind, text)}
+    )
     if not hashes:
         return ()
     arguments = {"hashes": hashes, "now": timezone.now(), "client": client_id}
@@ -123,5 +125,3 @@ def _address(place: Mapping[str, object]) -> str:
 def _text(data: Mapping[str, object], name: str) -> str:
     value = data.get(name)
     return value.strip() if isinstance(value, str) else ""
-
-

@@ -164,7 +164,9 @@ def _normalise_address(text: str) -> str:
     postal_code, second, street = rest.partition(",")
     words = _fold(street).split()
     if not (comma and second and words):
-        raise InvalidRequestError("Write an address as country, postal code, street: DE, 10115, Invalidenstr. 7.")
+        raise InvalidRequestError(
+            "Write an address as country, postal code, street: DE, 10115, Invalidenstr. 7."
+        )
     line = "".join(_STREET_WORDS.get(word, word) for word in words)
     code = _fold(postal_code).replace(" ", "")
     return f"{_normalise_country(country.strip())}|{code}|{_STRASSE.sub('str', line)}"

@@ -64,7 +64,9 @@ def test_what_was_shown_is_imported_and_told_in_the_history() -> None:
     assert lists.find_matches({"email": {"a@example.com", "b@example.com"}})
     changes = ListChange.objects.filter(file=made).order_by("id").values_list("entry", "action", "reason")
     assert list(changes) == [(new.pk, "added", "bots"), (ended.pk, "renewed", "May")]
-    assert tell(stage("value\na@example.com\n", Defaults("block", "email", "x", new.expires_at))) == {"same": 1}
+    assert tell(stage("value\na@example.com\n", Defaults("block", "email", "x", new.expires_at))) == {
+        "same": 1
+    }
 
 
 def test_a_shorter_line_never_shortens_what_is_there() -> None:
@@ -220,8 +222,8 @@ def test_it_is_decided_once() -> None:
     imports.discard_import(other.pk, actor="user:eve")
     assert imports.apply_imports() == 0
     assert ListEntry.objects.count() == 1
+    empty = stage("value\na@example.com\n")
     with pytest.raises(ConflictError, match="No line"):
-        empty = stage("value\na@example.com\n")
         imports.request_import(empty.pk, seen=empty.seen, actor="user:bob")
 
 
