@@ -20,6 +20,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/", include("payments.api.urls")),
     path("api/v1/", include("webhooks.api.urls")),
+    path("api/v1/", include("fraud.api.urls")),
     path("api/v1/", include(unknown_urlpatterns)),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", show_api_docs, name="docs"),

@@ -14,7 +14,7 @@ from django.core.paginator import Paginator
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
@@ -41,7 +41,7 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """Counts no further than anybody pages: to count ten million rows takes seconds, and says nothing."""
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         rows = cast("QuerySet[Any]", self.object_list)
         return len(rows.order_by().values_list("pk", flat=True)[:MOST_COUNTED])
 
@@ -285,7 +285,7 @@ class ListEntryAdmin(BackOfficeAdmin):
             status=422 if form.is_bound and form.errors else 200,
         )
 
-    def export_view(self, request: HttpRequest) -> HttpResponse:
+    def export_view(self, request: HttpRequest) -> StreamingHttpResponse:
         """What the list shows under these filters, all pages of it, masked."""
         if not (self.has_view_permission(request) and self.allows(request, "export_listentry")):
             raise PermissionDenied
@@ -451,7 +451,7 @@ class ListImportAdmin(BackOfficeAdmin):
         view = self.admin_site.admin_view(self.bad_view)
         return [path("<path:object_id>/bad.csv", view, name="fraud_listimport_bad"), *super().get_urls()]
 
-    def bad_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+    def bad_view(self, request: HttpRequest, object_id: str) -> StreamingHttpResponse:
         """Every bad line: its number, its column, the cause."""
         row = self.find_row(request, object_id)
         return stream_csv("bad-lines.csv", ("line", "column", "cause"), imports.iter_bad_lines(row))

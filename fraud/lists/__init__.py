@@ -2,11 +2,14 @@
 
 from fraud.lists.entries import add_to_list, change_entry, end_entry, renew_entry
 from fraud.lists.matching import find_matches, find_order_matches, fold_hits, record_hits
+from fraud.lists.entries import add_to_list, change_entry, check_future, end_entry, renew_entry
+from fraud.lists.matching import card_values, find_matches, fold_hits, order_values, record_hits
 from fraud.lists.values import hash_value, mask_email, mask_value, normalise, possible_hashes
 
 __all__ = [
     "add_to_list",
     "change_entry",
+    "check_future",
     "end_entry",
     "find_matches",
     "find_order_matches",

@@ -26,7 +26,7 @@ RETRY_AFTER_SECONDS = 2
 RESPOND_ASYNC = "respond-async"
 # Refusals that are the outcome of the execution, and so the answer for ever; anything else frees the key.
 FINAL_STATUSES = frozenset({402, 403, 409})
-_COLLECTIONS = {"ord": "orders", "whe": "webhook_endpoints"}  # by the prefix of an id
+_COLLECTIONS = {"ord": "orders", "whe": "webhook_endpoints", "lst": "lists/entries"}  # by the prefix of an id
 _FREEING_STATUSES = frozenset({400, 422, 429, 503})
 
 

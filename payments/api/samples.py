@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 JSON_TYPE = "application/json"
 
@@ -15,6 +16,12 @@ def write_curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
     """For a shell where SHOP is the site's address, KEY an API key, and ORDER, PAYMENT ... the id of one each."""
     noun = path.removeprefix("/api/v1/").partition("/")[0].removesuffix("s").replace("-", "_").upper()
     address = re.sub(r"\{(\w+)\}", lambda name: "$" + name[1].upper(), path.replace("{id}", f"${noun}"))
+    needed = {
+        parameter["name"]: parameter["schema"]["example"]
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "query" and parameter.get("required")
+    }
+    address += f"?{urlencode(needed)}" if needed else ""
     parts = [f'curl "$SHOP{address}"', '-H "Authorization: Bearer $KEY"']
     media = operation.get("requestBody", {}).get("content", {}).get(JSON_TYPE)
     if method not in ("GET", "POST") or (method == "POST" and media is None):

@@ -22,6 +22,10 @@ class Scope(models.TextChoices):
     DISPUTES_WRITE = "disputes:write", "Answer disputes"
     EVENTS_READ = "events:read", "Read events"
     WEBHOOKS_WRITE = "webhooks:write", "Manage webhook endpoints"
+    REVIEWS_READ = "reviews:read", "Read reviews, screenings and fraud labels"
+    REVIEWS_WRITE = "reviews:write", "Approve and reject reviews"
+    LISTS_WRITE = "lists:write", "Read, add and end entries of the fraud lists"
+    LABELS_WRITE = "labels:write", "Say which orders were fraud"
 
 
 class ApiClient(models.Model):
