@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO
@@ -17,6 +17,10 @@ from payments.errors import InvalidRequestError
 MAX_BYTES = 200 * 1024 * 1024
 MAX_LINES = 2_000_000
 COLUMNS = ("list", "kind", "value", "reason", "expires_at")
+_LISTS, _KINDS = (
+    tuple(ListEntry.List.values),
+    tuple(ListEntry.Kind.values),
+)  # looked at once, not for every line
 _NOTHING = "Nothing was imported."
 _SAVE_AS = "Save it as CSV (UTF-8)"
 # How files begin that people take for a CSV file.
@@ -174,8 +178,8 @@ class _LineReader:
             return BadLine(number, error.column, error.cause)
 
     def _read_cells(self, number: int, cells: Mapping[str, str]) -> GoodLine:
-        list_name = _choose("list", cells, self.defaults.list, ListEntry.List.values)
-        kind = _choose("kind", cells, self.defaults.kind, ListEntry.Kind.values)
+        list_name = _choose("list", cells, self.defaults.list, _LISTS)
+        kind = _choose("kind", cells, self.defaults.kind, _KINDS)
         try:
             value = read_value(kind, cells.get("value", ""))
         except InvalidRequestError as error:
@@ -207,7 +211,7 @@ class _LineReader:
         return self._ends[text]
 
 
-def _choose(column: str, cells: Mapping[str, str], default: str, known: list[str]) -> str:
+def _choose(column: str, cells: Mapping[str, str], default: str, known: Sequence[str]) -> str:
     found = cells.get(column, "").casefold() or default
     if found not in known:
         raise _ColumnError(column, f"It must be one of {', '.join(known)}.")

@@ -60,8 +60,9 @@ def _normalise_email(text: str) -> str:
 
 
 def _split_email(text: str) -> tuple[str, str]:
-    local, at, domain = unicodedata.normalize("NFC", text).casefold().rpartition("@")
-    if not (local and at) or "***" in local or any(char.isspace() for char in local):
+    composed = text if text.isascii() else unicodedata.normalize("NFC", text)
+    local, _, domain = composed.casefold().rpartition("@")
+    if len(local.split()) != 1 or local != local.strip() or "***" in local:
         raise InvalidRequestError("This is not an e-mail address.")
     return local, _normalise_domain(domain)
 

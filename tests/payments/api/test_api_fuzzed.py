@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from pytest_django.live_server_helper import LiveServer
 
+from fraud.lists import add_to_list
+from fraud.models import ListEntry
 from payments.models import DisputeEvidence, Event, Payment
 from payments.sandbox import Sandbox, start
 from tests.factories import ApiKeyFactory
 from tests.factories.customers import OpenDisputeFactory
+from tests.factories.fraud import HeldPaymentFactory, ReviewFactory
 from tests.factories.webhooks import DeliveryFactory, EndpointFactory
 from tests.storefront import ORDER, Storefront
 from webhooks.models import Endpoint
@@ -56,6 +59,11 @@ def test_every_operation_answers_as_its_schema_says(
         endpoint=EndpointFactory.create(client=key.client),
         event=Event.objects.filter(type="order.paid").first(),
     )
+    review = ReviewFactory.create(payment=HeldPaymentFactory.create(order__client=key.client))
+    entry, ended = (
+        add_to_list("block", "device", device, reason="fuzzed", client=key.client).public_id
+        for device in ("d_1", "d_2")
+    )
     # What stops or removes one has others, or the rest would find it gone.
     spare, doomed = (EndpointFactory.create(client=key.client).pk for _ in range(2))
     config = tmp_path / "schemathesis.toml"
@@ -92,6 +100,20 @@ include-path-regex = "/webhook_endpoints/[{{]id[}}]$"
 include-method = "DELETE"
 parameters = {{ "path.id" = "{doomed}" }}
 [[operations]]
+include-path-regex = "/reviews/[{{]"
+parameters = {{ "path.id" = "{review.pk}" }}
+[[operations]]
+include-path-regex = "/assessments/[{{]"
+parameters = {{ "path.id" = "{review.assessment_id}" }}
+[[operations]]
+include-path-regex = "/lists/entries/[{{]"
+exclude-method = "DELETE"
+parameters = {{ "path.id" = "{entry}" }}
+[[operations]]
+include-path-regex = "/lists/entries/[{{]"
+include-method = "DELETE"
+parameters = {{ "path.id" = "{ended}" }}
+[[operations]]
 include-path-regex = "/event_types/[{{]"
 parameters = {{ "path.name" = "order.paid" }}
 """
@@ -121,3 +143,4 @@ parameters = {{ "path.name" = "order.paid" }}
     assert DisputeEvidence.objects.exists(), "texts and files were kept"
     assert Endpoint.objects.filter(client=key.client).count() > 2, "endpoints were made"
     assert delivery.endpoint.deliveries.filter(event__isnull=True).exists(), "tests were sent"
+    assert ListEntry.objects.filter(client=key.client).count() > 2, "values were listed"
