@@ -6,10 +6,11 @@ import json
 import time
 from dataclasses import replace
 
-from fraud.decision import Outcome, Rule, RulePlan, Seen, decide
-from fraud.facts import FraudContext
 from fraud.language import parse
 from fraud.language.closures import compile_expression
+
+from fraud.decision import Outcome, Rule, RulePlan, Seen, decide
+from fraud.facts import FraudContext
 from payments.decisions import Decision, Stage
 
 SECONDS = 1.0

@@ -18,7 +18,7 @@ from payments.models import DisputeEvidence, Event, Payment
 from payments.sandbox import Sandbox, start
 from tests.factories import ApiKeyFactory
 from tests.factories.customers import OpenDisputeFactory
-from tests.factories.fraud import HeldPaymentFactory, ReviewFactory
+from tests.factories.fraud import AssessmentFactory, HeldPaymentFactory, ReviewFactory
 from tests.factories.webhooks import DeliveryFactory, EndpointFactory
 from tests.storefront import ORDER, Storefront
 from webhooks.models import Endpoint
@@ -59,7 +59,8 @@ def test_every_operation_answers_as_its_schema_says(
         endpoint=EndpointFactory.create(client=key.client),
         event=Event.objects.filter(type="order.paid").first(),
     )
-    review = ReviewFactory.create(payment=HeldPaymentFactory.create(order__client=key.client))
+    held_payment = HeldPaymentFactory.create(order__client=key.client)
+    review = ReviewFactory.create(assessment=AssessmentFactory.create(payment=held_payment))
     entry, ended = (
         add_to_list("block", "device", device, reason="fuzzed", client=key.client).public_id
         for device in ("d_1", "d_2")
