@@ -65,6 +65,7 @@ SELECT entry.id FROM fraud_listimportline l
 JOIN fraud_listentry entry ON entry.value_hash = l.value_hash AND entry.list = l.list AND entry.client_id IS NULL
 WHERE l.file_id = %(file)s AND l.outcome = 'renewed' ORDER BY entry.id FOR UPDATE OF entry
 """
+# Entries are added in the order of their index, so that each of its pages is read once.
 _NOTE = """
 INSERT INTO fraud_listchange (entry_id, action, reason, expires_at, actor, file_id, at)
 SELECT id, {action}, reason, expires_at, %(actor)s, %(file)s, %(now)s FROM done ORDER BY id
@@ -74,7 +75,7 @@ WITH done AS (
     INSERT INTO fraud_listentry (list, kind, value_hash, value_masked, reason, owner, expires_at, created_by,
         created_at, client_id, public_id, hits, last_hit_at)
     SELECT list, kind, value_hash, value_masked, reason, %(owner)s, expires_at, %(actor)s, %(now)s, NULL, NULL, 0, NULL
-    FROM fraud_listimportline WHERE file_id = %(file)s AND outcome = 'added' ORDER BY line
+    FROM fraud_listimportline WHERE file_id = %(file)s AND outcome = 'added' ORDER BY value_hash
     ON CONFLICT DO NOTHING RETURNING id, reason, expires_at
 ) {_NOTE.format(action="'added'")}
 """  # noqa: S608
@@ -261,9 +262,13 @@ def _decide(made: ListImport, state: str, *, actor: str) -> None:
 
 @contextmanager
 def _patient_cursor() -> Iterator[Any]:
-    """A cursor whose statements may take minutes: a file is one statement."""
+    """A cursor whose statements may take minutes: a file is one statement.
+
+    Its lines meet the lists in the order of the index, so a look-up each is cheaper than reading ten million entries.
+    """
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}'")
+        cursor.execute("SET LOCAL random_page_cost = 1.1")
         yield cursor
 
 
