@@ -6,11 +6,10 @@ import json
 import time
 from dataclasses import replace
 
-from fraud.language import parse
-from fraud.language.closures import compile_expression
-
 from fraud.decision import Outcome, Rule, RulePlan, Seen, decide
 from fraud.facts import FraudContext
+from fraud.language import parse
+from fraud.language.closures import compile_expression
 from payments.decisions import Decision, Stage
 
 SECONDS = 1.0

@@ -1,5 +1,4 @@
-"""System checks: the settings of 3-D Secure and of the scores say what they mean, before an order finds out."""
-"""System checks: what the settings say of reviews can be read."""
+"""System checks: the settings of 3-D Secure, scores and reviews say what they mean, before an order finds out."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
+from fraud import policy as reviews
 from fraud.authentication import read_policy
 from fraud.scores.base import ScoreError
 from fraud.scores.http import Provider, make_connection
@@ -56,21 +56,22 @@ def _check_provider() -> list[CheckMessage]:
         hint = "https; plain http and private addresses need FRAUD_RISK_ALLOW_PRIVATE=true."
         return [Error(f"FRAUD_RISK_URL: {error}", hint=hint, id="fraud.E002")]
     return []
-from django.core.checks import CheckMessage, Error, register
-from fraud import policy
-def check_review_policy(
-    app_configs: Sequence[AppConfig] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-def check_review_policy(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
-    """A policy that cannot be read would fail when the first case is decided (fraud.E001, fraud.E002)."""
-        policy.at_expiry()
+
+
+@register()
+def check_review_policy(app_configs: Apps = None, **kwargs: Any) -> list[CheckMessage]:
+    """A policy that cannot be read would fail when the first case is decided (fraud.E003, fraud.E004)."""
+    found: list[CheckMessage] = []
+    try:
+        reviews.at_expiry()
     except ValueError as error:
-        found.append(Error(f"REVIEW_AT_EXPIRY: {error}", hint="reject, approve or escalate", id="fraud.E001"))
+        found.append(Error(f"REVIEW_AT_EXPIRY: {error}", hint="reject, approve or escalate", id="fraud.E003"))
     for setting in ("REVIEW_APPROVE_BELOW", "REVIEW_FOUR_EYES"):
         limits = getattr(settings, setting)
         for currency in limits:
             try:
-                policy.find_limit(limits, "EUR" if currency == policy.ANY else currency)
+                reviews.find_limit(limits, "EUR" if currency == reviews.ANY else currency)
             except (ArithmeticError, ValueError) as error:
                 message = f"{setting}: {currency}={limits[currency]} is not an amount: {error!r}"
-                found.append(Error(message, hint="default=5000,JPY=750000", id="fraud.E002"))
+                found.append(Error(message, hint="default=5000,JPY=750000", id="fraud.E004"))
+    return found

@@ -9,8 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from fraud.facts import FraudContext, VelocityKey
-from fraud.lists import find_matches, mask_email
-from fraud.models import ListEntry
+from fraud.lists import card_values, find_matches, mask_email, order_values
 from fraud.velocity import Counts, count_order
 from payments.decisions import Stage
 from payments.models import Order, Payment
@@ -21,7 +20,7 @@ def gather_before(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -
     counts = _count(order, payment, keys)
     return replace(
         _gather_order(order, payment),
-        list_matches=find_matches(_listed_values(order, payment)),
+        list_matches=find_matches(order_values(order, payment), client_id=order.client_id),
         velocity=counts.by_window,
         velocity_source=counts.source,
     )
@@ -34,10 +33,8 @@ def gather_after(order: Order, payment: Payment, before: Mapping[str, Any], *, s
     """
     known = FraudContext.from_dict(before) if before.get("stage") else _gather_order(order, payment)
     card = payment.card
-    matches = {
-        *known.list_matches,
-        *find_matches(_values_of_card(payment) if before else _listed_values(order, payment)),
-    }
+    values = card_values(payment) if before else order_values(order, payment)
+    matches = {*known.list_matches, *find_matches(values, client_id=order.client_id)}
     return replace(
         known,
         stage=Stage.AFTER_AUTHORIZATION,
@@ -93,24 +90,6 @@ def _count(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -> Count
         "customer": order.customer_id,
     }
     return count_order(order.pk, order.total, values, {key.seconds for key in keys})
-
-
-def _listed_values(order: Order, payment: Payment) -> dict[str, set[str]]:
-    """What is looked up in the lists before the gateway has named the card."""
-    kinds = ListEntry.Kind
-    return {
-        kinds.EMAIL: {order.customer_email},
-        kinds.IP: {_text(order.context, "ip")},
-        kinds.DEVICE: {_text(order.context, "device")},
-        kinds.CUSTOMER: {order.customer_id},
-        kinds.COUNTRY: {_text(order.billing, "country"), _text(order.shipping, "country")},
-        **_values_of_card(payment),
-    }
-
-
-def _values_of_card(payment: Payment) -> dict[str, set[str]]:
-    kinds = ListEntry.Kind
-    return {kinds.CARD: {payment.card_fingerprint}, kinds.COUNTRY: {_text(payment.card, "country")}}
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

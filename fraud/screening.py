@@ -12,17 +12,12 @@ from django.utils import timezone
 from fraud.authentication import choose_authentication
 from fraud.decision import FraudResult, decide
 from fraud.gathering import gather_after, gather_before
+from fraud.lists import record_hits
 from fraud.live import live_plan
 from fraud.models import Assessment, Review, ReviewState, Verdict
 from fraud.plans import LivePlan
 from fraud.scores.sources import build_verdicts, with_scores
 from fraud.three_d_secure import SWITCHED_OFF, ScaDecision
-from fraud.decision import FraudResult, Rule, decide
-from fraud.facts import FraudContext
-from fraud.lists import find_order_matches, mask_email, record_hits
-from fraud.models import Assessment, Review, ReviewState, RuleConfig, Verdict
-from fraud.rules import VelocityParameters
-from fraud.velocity import Counts, count_order
 from payments.decisions import Decision, Stage
 from payments.models import Order, Payment
 from payments.screening import Screening
@@ -76,12 +71,12 @@ class RuleScreener:
             microseconds=judged.microseconds if judged else 0,
         )
         if judged:
+            context = judged.result.context
             rows = list(_verdict_rows(assessment, judged.result))
             if screening.stage is Stage.BEFORE_AUTHORIZATION:  # who scored it was asked then
-                rows += build_verdicts(assessment, judged.result.context)
+                rows += build_verdicts(assessment, context)
             Verdict.objects.bulk_create(rows)
-            Verdict.objects.bulk_create(_verdict_rows(assessment, judged.result))
-            record_hits(judged.context.list_matches, stage=screening.stage)
+            record_hits(order, context)
 
     def open_review(self, order: Order, payment: Payment, *, expires_at: datetime) -> None:
         """Put the order into the queue; of one that is there, only the deadline moves."""
@@ -121,40 +116,6 @@ def _decide_first(live: LivePlan, order: Order, payment: Payment) -> tuple[Fraud
         return result, sca
     told = {**result.context.scores, "authentication": sca.to_dict()}
     return result._replace(context=replace(result.context, scores=told)), sca
-def gather_facts(
-    order: Order, payment: Payment, *, stage: Stage, rules: Sequence[Rule], score: int = 0
-) -> FraudContext:
-    """Everything that is known now. The order is counted before the authorization, never after it."""
-    is_before = stage is Stage.BEFORE_AUTHORIZATION
-    counts = _count(order, payment, rules) if is_before else Counts({}, "")
-    card = payment.card
-    return FraudContext(
-        stage=stage,
-        amount=order.amount,
-        currency=order.currency,
-        order_id=order.pk,
-        customer_id=order.customer_id,
-        customer_email=mask_email(order.customer_email),
-        customer_age_days=(timezone.now() - order.customer_created_at).days
-        if order.customer_created_at
-        else None,
-        ip=_text(order.context, "ip"),
-        device=_text(order.context, "device"),
-        billing_country=_text(order.billing, "country").upper(),
-        shipping_country=_text(order.shipping, "country").upper(),
-        ip_country=_text(order.context, "ip_country").upper(),
-        card_country=_text(card, "country").upper(),
-        card_brand=_text(card, "brand"),
-        card_last4=_text(card, "last4"),
-        avs=_text(card, "avs"),
-        cvv=_text(card, "cvc"),
-        three_d_secure=_text(card, "three_d_secure"),
-        risk_score=card.get("risk_score"),
-        list_matches=find_order_matches(order, payment, stage=stage),
-        velocity=counts.by_window,
-        velocity_source=counts.source,
-        score=score,
-    )
 
 
 def _decide_again(live: LivePlan, order: Order, payment: Payment) -> FraudResult:
@@ -173,18 +134,6 @@ def _verdict_rows(assessment: Assessment, result: FraudResult) -> Iterable[Verdi
     for verdict, nanoseconds in zip(result.verdicts, result.nanoseconds, strict=True):
         rule, seen = verdict.rule, verdict.explain(result.context)
         yield Verdict(
-def _prior_assessment(order: Order) -> Assessment | None:
-    return order.assessments.filter(stage=Stage.BEFORE_AUTHORIZATION).first()
-
-
-def _wanted_review(assessment: Assessment) -> bool:
-    """A review that a challenge overruled at first is not forgotten."""
-    return assessment.decision == Decision.REVIEW or assessment.verdicts.filter(outcome="review").exists()
-
-
-def _verdict_rows(assessment: Assessment, result: FraudResult) -> list[Verdict]:
-    return [
-        Verdict(
             assessment=assessment,
             rule_id=rule.id,
             rule_key=rule.key,

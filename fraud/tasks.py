@@ -6,7 +6,6 @@ from celery import shared_task
 
 from fraud import labels, measures, services
 from fraud.backtest import running
-from fraud import services
 from fraud.lists import fold_hits, imports
 
 
@@ -35,8 +34,13 @@ def watch_rules() -> int:
     """Count the day that is over, then tell of rules that hit more or less often than they did."""
     measures.keep_judged()
     return measures.report_drift()
+
+
+@shared_task
 def fold_list_hits() -> int:
     return fold_hits()
+
+
 @shared_task(time_limit=3600)
 def apply_list_imports() -> int:
     return imports.apply_imports()

@@ -15,8 +15,6 @@ from fraud.models import APPROVE_REASONS, REJECT_REASONS, ListEntry, ReasonCode
 from fraud.policy import SNOOZE_MARGIN
 from fraud.services import MAX_NOTE_LENGTH, case_values
 from payments.admin.base import ActionForm, describe_span
-from payments.errors import PaymentError
-from payments.admin.base import ActionForm
 
 Options = Sequence[tuple[str, str]]
 DEFAULT_DAYS = 90
@@ -183,47 +181,3 @@ def _plain_reasons(verb: str) -> Options:
 
 def _reasons(verb: str) -> Options:
     return [(f"{verb}:{code}", label) for code, label in _plain_reasons(verb)]
-
-
-class NewListEntryForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A plain value; what is kept is its keyed hash and a masked form."""
-
-    value = forms.CharField(
-        max_length=254,
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-        help_text="Kept as a keyed hash; only a masked form is shown later.",
-    )
-
-    class Meta:
-        model = ListEntry
-        fields = ["list", "kind", "reason", "expires_at"]
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        if not self.errors:
-            self._check_value(cleaned)
-        return cleaned
-
-    def _check_value(self, cleaned: dict[str, Any]) -> None:
-        try:
-            digest = lists.hash_value(cleaned["kind"], cleaned["value"])
-        except PaymentError as error:
-            self.add_error("value", error.message)
-            return
-        if ListEntry.objects.valid().filter(list=cleaned["list"], value_hash=digest).exists():
-            self.add_error("value", "It is on this list already.")
-class CaseListForm(ActionForm):
-    """Put a value of the case on a list."""
-    kind = forms.ChoiceField(label="What", widget=UnfoldAdminSelectWidget)
-    list = forms.ChoiceField(choices=ListEntry.List.choices, widget=UnfoldAdminSelectWidget)
-    days = forms.TypedChoiceField(
-        label="For",
-        coerce=int,
-        choices=[(90, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
-        widget=UnfoldAdminSelectWidget,
-    reason = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget)
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        field = self.fields["kind"]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [(kind, ListEntry.Kind(kind).label) for kind in case_values(self.row)]

@@ -1,23 +1,22 @@
 """Block, allow and review lists: how values are matched, who changed what, and files of them."""
 
-from fraud.lists.entries import add_to_list, change_entry, end_entry, renew_entry
-from fraud.lists.matching import find_matches, find_order_matches, fold_hits, record_hits
 from fraud.lists.entries import add_to_list, change_entry, check_future, end_entry, renew_entry
 from fraud.lists.matching import card_values, find_matches, fold_hits, order_values, record_hits
 from fraud.lists.values import hash_value, mask_email, mask_value, normalise, possible_hashes
 
 __all__ = [
     "add_to_list",
+    "card_values",
     "change_entry",
     "check_future",
     "end_entry",
     "find_matches",
-    "find_order_matches",
     "fold_hits",
     "hash_value",
     "mask_email",
     "mask_value",
     "normalise",
+    "order_values",
     "possible_hashes",
     "record_hits",
     "renew_entry",

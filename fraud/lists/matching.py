@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from django.db import connection, transaction
 from django.utils import timezone
 
-from fraud.facts import ListMatch
+from fraud.facts import FraudContext, ListMatch
 from fraud.lists.values import Kind, domains_above, hashes_of, join_address, networks_around
-from fraud.models import ListEntry, ListHit
+from fraud.models import ListHit
 from payments import sql
 from payments.decisions import Stage
 from payments.errors import InvalidRequestError
 from payments.models import Order, Payment
 
-# What is known only after the authorization; of the rest nothing is new by then.
-NEWS = (Kind.CARD, Kind.COUNTRY)
 FOLD_AT_ONCE = 100_000
 
 # A client's allow entry is for its own orders: no storefront lets another one's customers through.
@@ -57,20 +55,10 @@ def find_matches(values: Mapping[str, set[str]], *, client_id: str = "") -> tupl
     return tuple(found.values())
 
 
-def find_order_matches(order: Order, payment: Payment, *, stage: Stage) -> tuple[ListMatch, ...]:
-    """Each entry counts once: after the authorization only what was not known before, and who is allowed."""
-    is_before = stage is Stage.BEFORE_AUTHORIZATION
-    found = find_matches(list_values(order, payment, is_before=is_before), client_id=order.client_id)
-    if is_before:
-        return found
-    return tuple(match for match in found if match.kind in NEWS or match.list == ListEntry.List.ALLOW)
-
-
-def list_values(order: Order, payment: Payment, *, is_before: bool) -> dict[str, set[str]]:
-    """What of an order is looked up; of the countries, the card's only once the gateway has named it."""
+def order_values(order: Order, payment: Payment) -> dict[str, set[str]]:
+    """What of an order is looked up before the gateway has named the card."""
     ip = _text(order.context, "ip")
     places = [order.billing, order.shipping]
-    countries = {_text(place, "country") for place in places} if is_before else {_text(payment.card, "country")}
     return {
         Kind.EMAIL: {order.customer_email},
         Kind.DOMAIN: set(domains_above(order.customer_email.rpartition("@")[2].strip())),
@@ -78,25 +66,35 @@ def list_values(order: Order, payment: Payment, *, is_before: bool) -> dict[str,
         Kind.NETWORK: _networks(ip),
         Kind.DEVICE: {_text(order.context, "device")},
         Kind.CUSTOMER: {order.customer_id},
-        Kind.CARD: {payment.card_fingerprint},
         Kind.PHONE: {_text(place, "phone") for place in places},
         Kind.ADDRESS: {_address(place) for place in places},
-        Kind.COUNTRY: countries,
+        Kind.CARD: {payment.card_fingerprint},
+        Kind.COUNTRY: {_text(place, "country") for place in [*places, payment.card]},
     }
 
 
-def record_hits(matches: Iterable[ListMatch], *, stage: Stage) -> None:
-    """Note that these entries fitted a screening, in the transaction that keeps it; `fold_hits` counts them.
+def card_values(payment: Payment) -> dict[str, set[str]]:
+    """What the gateway's answer adds to `order_values`."""
+    return {Kind.CARD: {payment.card_fingerprint}, Kind.COUNTRY: {_text(payment.card, "country")}}
 
-    Inserts only: orders that fit the same entry at the same time do not wait for each other.
+
+def record_hits(order: Order, context: FraudContext) -> None:
+    """Note which entries fitted a screening, in the transaction that keeps it; `fold_hits` counts them.
+
+    An entry that the screening before the authorization knew is not counted again after it. Inserts only: orders
+    that fit the same entry at the same time do not wait for each other.
     """
-    is_before = stage is Stage.BEFORE_AUTHORIZATION
+    entries = {match.entry for match in context.list_matches if match.entry}
+    if entries and context.stage is Stage.AFTER_AUTHORIZATION:
+        entries -= _known_before(order)
     now = timezone.now()
-    ListHit.objects.bulk_create(
-        ListHit(entry_id=match.entry, at=now)
-        for match in matches
-        if match.entry and (is_before or match.kind in NEWS)
-    )
+    ListHit.objects.bulk_create(ListHit(entry_id=entry, at=now) for entry in sorted(entries))
+
+
+def _known_before(order: Order) -> set[int]:
+    before = order.assessments.filter(stage=Stage.BEFORE_AUTHORIZATION).first()
+    matches = before.context.get("list_matches", ()) if before else ()
+    return {match.get("entry", 0) for match in matches}
 
 
 def fold_hits() -> int:

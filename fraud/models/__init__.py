@@ -3,8 +3,6 @@
 from fraud.models.assessment import Assessment, Verdict
 from fraud.models.backtest import BackTest, BackTestState
 from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource
-from fraud.models.listing import ListEntry, ListEntryQuerySet
-from fraud.models.measure import RuleDay
 from fraud.models.listing import (
     ListChange,
     ListEntry,
@@ -13,6 +11,7 @@ from fraud.models.listing import (
     ListImport,
     ListImportLine,
 )
+from fraud.models.measure import RuleDay
 from fraud.models.review import (
     APPROVE_REASONS,
     FRAUD_REASONS,
@@ -40,8 +39,8 @@ __all__ = [
     "APPROVE_REASONS",
     "FRAUD_REASONS",
     "LEASE_MINUTES",
-    "PRECEDENCE",
     "PERSON",
+    "PRECEDENCE",
     "REJECT_REASONS",
     "Assessment",
     "BackTest",

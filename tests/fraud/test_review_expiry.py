@@ -111,10 +111,10 @@ def test_a_limit_is_of_the_currency_or_the_default(
 @pytest.mark.parametrize(
     ("setting", "value", "found"),
     [
-        ("REVIEW_AT_EXPIRY", "aprove", "fraud.E001"),
-        ("REVIEW_FOUR_EYES", {"EUR": "much"}, "fraud.E002"),
-        ("REVIEW_APPROVE_BELOW", {"EURO": "50"}, "fraud.E002"),
-        ("REVIEW_APPROVE_BELOW", {"default": "NaN"}, "fraud.E002"),
+        ("REVIEW_AT_EXPIRY", "aprove", "fraud.E003"),
+        ("REVIEW_FOUR_EYES", {"EUR": "much"}, "fraud.E004"),
+        ("REVIEW_APPROVE_BELOW", {"EURO": "50"}, "fraud.E004"),
+        ("REVIEW_APPROVE_BELOW", {"default": "NaN"}, "fraud.E004"),
     ],
 )
 def test_a_policy_that_cannot_be_read_is_found_at_the_start(

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fraud', '0003_default_rules'),
+        ('fraud', '0006_labels'),
         ('payments', '0015_rotate_secret'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

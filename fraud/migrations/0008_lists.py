@@ -26,7 +26,7 @@ DROP FUNCTION fraud_guard_list_change();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fraud', '0003_default_rules'),
+        ('fraud', '0007_review_queue'),
         ('payments', '0015_rotate_secret'),
     ]
 
