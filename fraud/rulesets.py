@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ class Change:
     fields: Mapping[str, tuple[Any, Any]]  # name -> before, after
 
 
+class RuleChangedError(ConflictError):
+    """Somebody else saved or removed the rule meanwhile; `now` is how it stands, None for one that is gone."""
+
+    def __init__(self, name: str, now: Rule | None) -> None:
+        became = "changed" if now else "removed"
+        super().__init__(f"“{name}” was {became} by somebody else meanwhile; nothing was changed.")
+        self.now = now
+
+
 def begin_draft(*, actor: str, note: str = "", based_on: RuleSet | None = None) -> RuleSet:
     """A new draft with the rules of the set in force, or of another."""
     source = based_on or RuleSet.objects.live()
@@ -51,26 +61,64 @@ def _copy(rule: Rule, draft: RuleSet) -> Rule:
     return Rule(ruleset=draft, **rule.to_json())
 
 
-def save_rule(draft_id: str, rule: Rule, *, actor: str) -> Rule:
-    """Add the rule to the draft, or replace the one of its key. Raises `ConflictError`, `RuleError`."""
+def describe(draft_id: str, note: str, *, actor: str) -> RuleSet:
+    """Say what the draft changes, and why. Raises `ConflictError`."""
+    with transaction.atomic():
+        draft = _locked_draft(draft_id, "changed")
+        draft.note = note
+        draft.save(update_fields=["note"])
+        _note_editor(draft, actor)
+    return draft
+
+
+def save_rule(draft_id: str, rule: Rule, *, actor: str, seen: str | None = None) -> Rule:
+    """Add the rule to the draft, or replace the one of its key.
+
+    `seen` is the `token_of` the rule that the caller looked at ("": there was none); None replaces whatever is there.
+    Raises `ConflictError`, `RuleChangedError`, `RuleError`.
+    """
     with transaction.atomic():
         draft = _locked_draft(draft_id, "changed")
         rule.ruleset = draft
         compile_row(rule)
-        rule.pk = draft.rules.filter(key=rule.key).values_list("pk", flat=True).first()
+        present = draft.rules.filter(key=rule.key).first()
+        _refuse_stale(rule.name, present, seen)
+        rule.pk = present.pk if present else None
         rule.save()
         _note_editor(draft, actor)
     return rule
 
 
-def remove_rule(draft_id: str, key: str, *, actor: str) -> None:
-    """Take a rule out of the draft. Raises `ConflictError`, `InvalidRequestError`."""
+def remove_rule(draft_id: str, key: str, *, actor: str, seen: str | None = None) -> None:
+    """Take a rule out of the draft. Raises `ConflictError`, `InvalidRequestError`, `RuleChangedError`."""
     with transaction.atomic():
         draft = _locked_draft(draft_id, "changed")
-        removed, _ = draft.rules.filter(key=key).delete()
-        if not removed:
-            raise InvalidRequestError(f"{draft} has no rule “{key}”; nothing was changed.")
+        rule = _find_rule(draft, key)
+        _refuse_stale(rule.name, rule, seen)
+        rule.delete()
         _note_editor(draft, actor)
+
+
+def move_rule(draft_id: str, key: str, *, up: bool, actor: str) -> None:
+    """Let the rule change places with its neighbour; the first cannot go up. Raises as `remove_rule`."""
+    with transaction.atomic():
+        draft = _locked_draft(draft_id, "changed")
+        rule, rules = _find_rule(draft, key), list(draft.rules.all())
+        place = rules.index(rule)
+        other = place - 1 if up else place + 1
+        if not 0 <= other < len(rules):
+            return
+        positions = _spread([each.position for each in rules])
+        rules[place], rules[other] = rules[other], rules[place]
+        for each, position in zip(rules, positions, strict=True):
+            each.position = position
+        Rule.objects.bulk_update(rules, ["position"])
+        _note_editor(draft, actor)
+
+
+def token_of(rule: Rule | None) -> str:
+    """Changes whenever the rule does; "" for none."""
+    return digest_of([rule])[:16] if rule else ""
 
 
 def submit(draft_id: str, *, actor: str) -> RuleSet:
@@ -221,6 +269,24 @@ def _locked(ruleset_id: str, state: RuleSetState, wish: str) -> RuleSet:
 
 def _locked_draft(draft_id: str, wish: str) -> RuleSet:
     return _locked(draft_id, RuleSetState.DRAFT, wish)
+
+
+def _find_rule(draft: RuleSet, key: str) -> Rule:
+    rule = draft.rules.filter(key=key).first()
+    if rule is None:
+        raise InvalidRequestError(f"{draft} has no rule “{key}”; nothing was changed.")
+    return rule
+
+
+def _refuse_stale(name: str, present: Rule | None, seen: str | None) -> None:
+    if seen is not None and token_of(present) != seen:
+        raise RuleChangedError(name, present)
+
+
+def _spread(positions: list[int]) -> list[int]:
+    """The same places in order, or new ones ten apart where two rules share one: their order must not be luck."""
+    is_strict = all(before < after for before, after in itertools.pairwise(positions))
+    return positions if is_strict else [10 * place for place in range(1, len(positions) + 1)]
 
 
 def _note_editor(draft: RuleSet, actor: str) -> None:
