@@ -40,7 +40,11 @@ MODES = {
     Mode.SHARE: "Share: in effect for some orders",
     Mode.ON: "On",
 }
-POLICIES = {ErrorPolicy.HIT: "It is a hit", ErrorPolicy.MISS: "It is no hit", ErrorPolicy.REVIEW: "A person looks"}
+POLICIES = {
+    ErrorPolicy.HIT: "It is a hit",
+    ErrorPolicy.MISS: "It is no hit",
+    ErrorPolicy.REVIEW: "A person looks",
+}
 PARAMETER_TYPES = {"number": "Number", "text": "Text", "list": "List", "pairs": "Pairs", "bool": "Yes or no"}
 
 
@@ -60,6 +64,7 @@ class Mistake(NamedTuple):
     column: int = 0
     suggestion: str = ""
     mended: str = ""  # the whole expression with the suggestion in it
+    end: int = 0  # behind the word at the column, from 0
 
 
 class ParametersWidget(forms.Widget):
@@ -82,7 +87,9 @@ class ParametersField(forms.Field):
     widget = ParametersWidget
 
     def prepare_value(self, value: Any) -> list[Row]:
-        return [show_parameter(*item) for item in value.items()] if isinstance(value, Mapping) else value or []
+        return (
+            [show_parameter(*item) for item in value.items()] if isinstance(value, Mapping) else value or []
+        )
 
     def to_python(self, value: Any) -> dict[str, Any]:
         if len(value) > MAX_PARAMETERS:
@@ -170,7 +177,10 @@ def _split_pair(item: str) -> tuple[str, str]:
 
 
 class RuleForm(forms.Form):
-    """One rule of a draft. `seen` is the token of the rule that was opened: a later save of somebody else shows."""
+    """One rule of a draft. `seen` is the token of the rule that was opened: a later save of somebody else shows.
+
+    `key` is empty for a new rule, whose name makes it; it stays when the name changes.
+    """
 
     name = forms.CharField(max_length=80, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}))
     code = forms.ChoiceField(label="Decided by", required=False, widget=UnfoldAdminSelectWidget)
@@ -217,12 +227,18 @@ class RuleForm(forms.Form):
     )
     seen = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
-    def __init__(self, data: Any = None, *, draft: RuleSet, rule: Rule | None, **kwargs: Any) -> None:
-        self.draft, self.present = draft, rule
-        super().__init__(data, initial=_begin(draft, rule), **kwargs)
+    def __init__(self, data: Any = None, *, draft: RuleSet, rule: Rule | None, key: str = "") -> None:
+        self.draft, self.present, self.key = draft, rule, key
+        super().__init__(data, initial=_begin(draft, rule))
+        del self.fields["expression"].widget.attrs[
+            "maxlength"
+        ]  # browsers cut what is pasted, and say nothing
         code = self.fields["code"]
         assert isinstance(code, forms.ChoiceField)
-        code.choices = [("", "The expression below"), *((each.name, each.label) for each in CODE_RULES.values())]
+        code.choices = [
+            ("", "The expression below"),
+            *((each.name, each.label) for each in CODE_RULES.values()),
+        ]
         self.mistakes: list[Mistake] = []
 
     def clean(self) -> dict[str, Any]:
@@ -240,16 +256,17 @@ class RuleForm(forms.Form):
         values = {**_begin(self.draft, self.present), **self.cleaned_data}
         del values["seen"]
         values["expression"] = "" if values["code"] else values["expression"].strip()
-        values["key"] = self.present.key if self.present else make_key(values["name"], self._other_keys())
+        values["key"] = self.key or make_key(values["name"], self._other_keys())
         return Rule(**values)
 
     def _check_name(self, name: str) -> None:
-        others = self.draft.rules.exclude(pk=self.present.pk if self.present else None)
-        if others.filter(name__iexact=name).exists():
+        if self.draft.rules.exclude(key=self.key).filter(name__iexact=name).exists():
             self.add_error("name", f"There is another rule named “{name}” in this set.")
-        elif not self.present and slugify(name)[:60] in self._other_keys():
+        elif not self.key and slugify(name)[:60] in self._other_keys():
             key = slugify(name)[:60]
-            self.add_error("name", f"Another rule of this set has the key “{key}”, which this name makes too.")
+            self.add_error(
+                "name", f"Another rule of this set has the key “{key}”, which this name makes too."
+            )
 
     def _other_keys(self) -> set[str]:
         return set(self.draft.rules.values_list("key", flat=True))
@@ -279,19 +296,20 @@ def find_mistakes(rule: Rule) -> list[Mistake]:
 
 def _locate(text: str, error: LanguageError) -> Mistake:
     mended = mend(text, error.column, error.suggestion) if error.suggestion else ""
-    return Mistake("expression", _sentence(error.message), error.column, error.suggestion, mended)
+    end = end_of_word(text, error.column - 1)
+    return Mistake("expression", _sentence(error.message), error.column, error.suggestion, mended, end)
 
 
 def mend(text: str, column: int, suggestion: str) -> str:
     """The text with the word at this column (from 1) replaced by the suggestion, in the marks that it had."""
     start = min(column - 1, len(text))
-    end = _end_of_word(text, start)
+    end = end_of_word(text, start)
     opening, closing = {'"': ('"', '"'), "{": ("{", "}")}.get(text[start:end][:1], ("", ""))
     word = suggestion if suggestion.startswith(opening) else f"{opening}{suggestion}{closing}"
     return f"{text[:start]}{word}{text[end:]}"
 
 
-def _end_of_word(text: str, start: int) -> int:
+def end_of_word(text: str, start: int) -> int:
     """Behind the quoted text, the {parameter}, the name or the operator that begins there."""
     first = text[start : start + 1]
     if first in ('"', "{"):
@@ -299,7 +317,9 @@ def _end_of_word(text: str, start: int) -> int:
         return closing + 1 if closing >= 0 else len(text)
     is_word = first.isalnum() or first == "_"
     end = start
-    while end < len(text) and not text[end].isspace() and (text[end].isalnum() or text[end] == "_") is is_word:
+    while (
+        end < len(text) and not text[end].isspace() and (text[end].isalnum() or text[end] == "_") is is_word
+    ):
         end += 1
         if not is_word and text[end : end + 1] in ("(", ")", '"', "{"):
             break
@@ -358,7 +378,9 @@ class ForceForm(ActionForm):
     starts_at = forms.DateTimeField(
         label="From (UTC)",
         required=False,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local", "class": "rs-input"}, format="%Y-%m-%dT%H:%M"),
+        widget=forms.DateTimeInput(
+            attrs={"type": "datetime-local", "class": "rs-input"}, format="%Y-%m-%dT%H:%M"
+        ),
         help_text="Empty: now. Every server follows within five seconds.",
     )
     note = NoteField(label="Note", required=False)
