@@ -19,6 +19,13 @@ from fraud.models import Rule, RuleActivation, RuleSet, RuleSetState
 from fraud.plans import RuleError, compile_row
 from payments.errors import ConflictError, InvalidRequestError
 
+_IS = {
+    RuleSetState.DRAFT: "is a draft",
+    RuleSetState.SUBMITTED: "waits for another person",
+    RuleSetState.PUBLISHED: "was published",
+    RuleSetState.DISCARDED: "was discarded",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -262,8 +269,9 @@ def _locked(ruleset_id: str, state: RuleSetState, wish: str) -> RuleSet:
     except RuleSet.DoesNotExist:
         raise InvalidRequestError(f"There is no rule set {ruleset_id}.") from None
     if ruleset.state != state:
-        is_now = ruleset.get_state_display().lower()
-        raise ConflictError(f"{ruleset} is {is_now}: it cannot be {wish}; nothing was changed.")
+        raise ConflictError(
+            f"{ruleset} {_IS[RuleSetState(ruleset.state)]}: it cannot be {wish}; nothing was changed."
+        )
     return ruleset
 
 

@@ -61,7 +61,9 @@ class RuleEditor(BackOfficeAdmin):
         draft, rule = self._find_rule(request, object_id, key)
         form = RuleForm(request.POST, draft=draft, rule=rule, key=key)
         form.is_valid()
-        context = {**self._check(request, form), "max_length": MAX_LENGTH}
+        named = ("parameters", "code") if form.mistakes else ("parameters", "code", "expression")
+        errors = [error for name in named for error in form.errors.get(name, [])]
+        context = {**self._check(form), "errors": errors}
         marks = [{"start": each.column - 1, "end": each.end} for each in form.mistakes if each.column]
         return JsonResponse({"html": render_to_string(CHECK, context, request=request), "marks": marks})
 
@@ -157,18 +159,17 @@ class RuleEditor(BackOfficeAdmin):
             "code_rules": describe_code_rules(),
             "max_length": MAX_LENGTH,
             "media": self.media,
-            **(self._check(request, form) if form.is_bound else {}),
+            **(self._check(form) if form.is_bound else {}),
             **extra,
         }
         title = f"{form.present.name if form.present else 'New rule'} in {str(form.draft).lower()}"
         return self.render_page(request, PAGE, title=title, context=context, status=status)
 
-    def _check(self, request: HttpRequest, form: RuleForm) -> dict[str, Any]:
+    def _check(self, form: RuleForm) -> dict[str, Any]:
         """The mistakes, or without any the hits on the last orders. Run `form.is_valid()` before."""
         context: dict[str, Any] = {"mistakes": form.mistakes, "hits": None}
         if not form.mistakes and not {"expression", "parameters", "code"} & set(form.errors):
             context["hits"] = _rehearse(form.to_rule())
-        context["field_errors"] = form.errors.get("parameters", [])
         return context
 
 
