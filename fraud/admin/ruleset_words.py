@@ -25,7 +25,13 @@ FIELDS = {
 }
 KINDS = {"added": ("Added", "success"), "removed": ("Removed", "danger"), "changed": ("Changed", "info")}
 MONOSPACED = frozenset({"expression", "parameters"})
-QUIET = {"code": "", "parameters": {}, "share": 100, "name": None}  # not told of a rule that is new or gone
+QUIET = {
+    "code": "",
+    "expression": "",
+    "parameters": {},
+    "points": 0,
+    "share": 100,
+}  # not told of a new or gone rule
 
 
 class Line(NamedTuple):

@@ -67,8 +67,10 @@
     const makeCompletions = (area, list, ask, mirror, changed) => {
         let items = [];
         let active = 0;
+        let newest = 0; // an answer that comes after the list was closed is not shown
 
         const close = () => {
+            newest += 1;
             items = [];
             list.hidden = true;
             area.setAttribute("aria-expanded", "false");
@@ -90,9 +92,10 @@
             close();
             changed();
         };
-        const show = (found) => {
+        const show = (found, isAsked) => {
             const typed = found.length ? area.value.slice(found[0].start, area.selectionEnd) : "";
-            if (!found.length || found[0].text === typed) return close();
+            const isBehindText = !typed && found[0]?.kind !== "word" && area.value[area.selectionEnd - 1] === '"';
+            if (!found.length || found[0].text === typed || (isBehindText && !isAsked)) return close();
             items = found;
             list.replaceChildren(...found.map((item, place) => {
                 const option = document.createElement("li");
@@ -117,16 +120,17 @@
             area.setAttribute("aria-expanded", "true");
             choose(0);
         };
-        const open = async () => {
+        const open = async (isAsked, ticket = ++newest) => {
+            if (ticket !== newest) return;
             const answer = await ask({ cursor: area.selectionEnd });
-            if (answer && document.activeElement === area) show(answer.items ?? []);
+            if (answer && ticket === newest && document.activeElement === area) show(answer.items ?? [], isAsked);
         };
         const openSoon = after(COMPLETE_AFTER, open);
 
         area.addEventListener("keydown", (event) => {
             if (event.key === " " && event.ctrlKey) {
                 event.preventDefault();
-                open();
+                open(true);
                 return;
             }
             if (list.hidden) return;
@@ -145,7 +149,7 @@
         });
         area.addEventListener("blur", close);
         area.addEventListener("input", () => {
-            if (OPENERS.test(area.value.slice(0, area.selectionEnd))) openSoon();
+            if (OPENERS.test(area.value.slice(0, area.selectionEnd))) openSoon(false, ++newest);
             else close();
         });
         area.addEventListener("click", close);
