@@ -54,6 +54,7 @@ NAVIGATION: dict[str, list[Item]] = {
         Item("Review history", "history", "fraud_reviewevent"),
         Item("Screenings", "fact_check", "fraud_assessment"),
         Item("Rule sets", "rule", "fraud_ruleset"),
+        Item("Back-tests", "history_toggle_off", "fraud_backtest"),
         Item("Lists", "list_alt", "fraud_listentry"),
         Item("Fraud measures", "query_stats", "fraud_label", page="measures"),
         Item("Labels", "label", "fraud_label"),

@@ -1,5 +1,5 @@
 """The admin pages of fraud."""
 
-from fraud.admin import backtests, labels, lists, panels, reviews, rules, rulesets
+from fraud.admin import assessments, backtests, labels, lists, panels, reviews, rulesets
 
-__all__ = ["backtests", "labels", "lists", "panels", "reviews", "rules", "rulesets"]
+__all__ = ["assessments", "backtests", "labels", "lists", "panels", "reviews", "rulesets"]

@@ -18,6 +18,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fraud import rulesets
+from fraud.admin import backtests
 from fraud.admin.rule_editor import RuleEditor
 from fraud.admin.ruleset_forms import DraftForm, ForceForm, NoteForm
 from fraud.admin.ruleset_words import Difference, show_difference, show_rule
@@ -179,7 +180,7 @@ class RuleSetAdmin(RuleEditor):
     search_fields = ["number", "note", "created_by", "published_by"]
     search_help_text = "Search by number, note, person"
     page_template = "admin/fraud/ruleset/page.html"
-    operator_actions = tuple(STEPS)
+    operator_actions = (*STEPS, backtests.START)
 
     class Media:
         css = {"all": ["fraud/ruleset.css"]}

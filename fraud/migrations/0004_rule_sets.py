@@ -195,5 +195,7 @@ class Migration(migrations.Migration):
         migrations.AlterField("verdict", "rule_kind", models.CharField(help_text="expression, total, or the name of its code.", max_length=40)),
         migrations.RenameField("verdict", "microseconds", "nanoseconds"),
         migrations.RunSQL(NAME_VERDICTS, migrations.RunSQL.noop),
+        migrations.RemoveIndex("verdict", "fraud_verdict_rule"),
+        migrations.AddIndex("verdict", models.Index(fields=["rule_key", "status", "-id"], name="fraud_verdict_rule")),
         migrations.RunSQL(GUARDS, NO_GUARDS),
     ]

@@ -70,7 +70,7 @@ class Verdict(models.Model):
             )
         ]
         indexes = [
-            models.Index(fields=["rule", "status"], name="fraud_verdict_rule"),
+            models.Index(fields=["rule_key", "status", "-id"], name="fraud_verdict_rule"),
             models.Index(  # few of many, and all that the measures read of them
                 fields=["assessment"],
                 include=["rule_key", "rule_kind", "status"],
