@@ -12,6 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from pytest_django.live_server_helper import LiveServer
 
 from fraud import lists
+from fraud.api import urls
 from fraud.models import Assessment, ListEntry, Review, ReviewState
 from payments import ids
 from payments.models.client import Scope
@@ -76,6 +77,12 @@ def test_each_operation_wants_a_key_with_its_scope(method: str, path: str, scope
     )
     allowed = getattr(Storefront(ApiKeyFactory.create(scopes=[scope])), method)(address)
     assert allowed.status_code in (200, 400, 404), "past the gate"
+
+
+def test_every_operation_is_tried_above() -> None:
+    patterns: list[Any] = urls.urlpatterns
+    served = [method for one in patterns for method in one.callback.actions if method != "head"]
+    assert len(served) == len(ROUTES)
 
 
 def test_another_clients_objects_are_not_there(
