@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from fraud import policy
+from fraud.labels import label_decision
 from fraud.models import (
     APPROVE_REASONS,
     PERSON,
@@ -206,6 +207,7 @@ def end_review(review: Review, state: ReviewState, *, actor: str, reason_code: s
         update_fields=["state", "reason_code", "note", "decided_by", "decided_at", "claim_expires_at"]
     )
     write_event(review, _KINDS[state], actor=actor, note=_tell_reason(reason_code, note))
+    label_decision(review)
 
 
 def _tell_reason(reason_code: str, note: str) -> str:
