@@ -66,7 +66,6 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.decide_escalated_review",
         "fraud.confirm_review",
         "fraud.*_listentry",
-        "fraud.change_ruleconfig",
     ),
     "On-call": (
         *_SEE_ORDERS,
