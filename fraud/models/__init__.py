@@ -12,6 +12,10 @@ from fraud.models.listing import (
     ListImportLine,
 )
 from fraud.models.measure import RuleDay
+"""The tables of fraud: rules, what they said of each order, lists, counted events, links and the review queue."""
+from fraud.models.link import EntityLink
+from fraud.models.listing import ListEntry, ListEntryQuerySet
+from fraud.models.position import EventPosition
 from fraud.models.review import (
     APPROVE_REASONS,
     FRAUD_REASONS,
@@ -50,6 +54,8 @@ __all__ = [
     "LabelCursor",
     "LabelSource",
     "ListChange",
+    "EntityLink",
+    "EventPosition",
     "ListEntry",
     "ListEntryQuerySet",
     "ListHit",

@@ -1,0 +1,247 @@
+"""Counts in Redis: one sorted set per key, kind and epoch, one Lua call for all figures of an order.
+
+A set holds the last 24 hours. What is older, and what of a busy key is not among its newest thousand events, is read
+from the rows and added: such events are settled.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from redis import ConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from fraud.facts import DIMENSIONS, Measure, VelocityKey
+from fraud.velocity import rows
+from fraud.velocity.rows import KEPT_SECONDS, SHORT_HASH, EventSet, Recorded, Tail
+
+TIMEOUT_SECONDS = 0.05
+BIRTH_SECONDS = 0.05  # how long an epoch that somebody has just begun may lack its mark
+MOST_READ = 1000  # events of one set that are read for sums and distinct figures; counts read none
+MICROSECONDS = 1_000_000
+SCRIPT = (Path(__file__).parent / "count.lua").read_text()
+SCRIPT_SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_RUN_ID = re.compile(rb"run_id:(\w+)")
+_HEAD = struct.Struct(">QQ3s")
+_OFFSETS = {name: _HEAD.size + 1 + place * SHORT_HASH // 2 for place, name in enumerate(DIMENSIONS)}
+_NO_HASH = bytes(SHORT_HASH // 2)
+
+
+class UntrustedError(RedisError):
+    """This server does not know what was counted in the epoch: it is new, emptied, or another one took over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one order asks: its keys, sets and figures, in the order in which the script gets them."""
+
+    hashes: Mapping[str, str]
+    currency: str
+    sets: tuple[EventSet, ...]
+    attempts: int
+    windows: tuple[int, ...]  # counts of attempts, by every dimension
+    others: tuple[VelocityKey, ...]
+
+    @classmethod
+    def of(cls, hashes: Mapping[str, str], currency: str, keys: Iterable[VelocityKey]) -> Asked:
+        known = [key for key in keys if key.dimension in hashes]
+        plain = {key for key in known if _is_plain(key)}
+        others = sorted(set(known) - plain, key=lambda key: (key.dimension, key.kind, -key.seconds, key.name))
+        attempts = tuple(EventSet(name) for name in hashes)
+        more = {EventSet(key.dimension, key.kind): None for key in others if key.kind != "attempt"}
+        windows = tuple(sorted({key.seconds for key in plain}))
+        return cls(hashes, currency, attempts + tuple(more), len(attempts), windows, tuple(others))
+
+    def names(self, epoch: int) -> list[str]:
+        tag = name_epoch(epoch)
+        return [tag, *(f"{tag}:{one.kind}:{one.dimension}:{self.hashes[one.dimension]}" for one in self.sets)]
+
+
+def _is_plain(key: VelocityKey) -> bool:
+    """Counted for every order anyway: the number of attempts, no longer ago than Redis remembers."""
+    return key.kind == "attempt" and key.measure is Measure.COUNT and key.seconds <= KEPT_SECONDS
+
+
+def name_epoch(epoch: int) -> str:
+    return f"velocity:{{{epoch}}}"
+
+
+def count(url: str, recorded: Recorded, asked: Asked, amount: int, *, last: bool) -> dict[VelocityKey, int]:
+    """Every figure. Raises `UntrustedError`, and `RedisError` when Redis does not answer."""
+    server = _Server.at(url)
+    member = pack(recorded.id, amount, asked.currency, asked.hashes)
+    past = list(recorded.has_past)
+    born_by = time.monotonic() + BIRTH_SECONDS
+    while True:
+        status, *answer = server.call(
+            asked.names(recorded.epoch), _arguments(recorded, asked, member, past, last=last)
+        )
+        if status == b"figures":
+            return _read_figures(asked, answer)
+        if status == b"cold":
+            _fill(server.client, recorded.epoch, asked, [int(index) for index in answer])
+        elif time.monotonic() > born_by:
+            raise UntrustedError("this Redis does not know the epoch")
+        else:
+            time.sleep(0.002)  # somebody else has begun it a moment ago
+
+
+def _arguments(
+    recorded: Recorded, asked: Asked, member: bytes, past: Sequence[bool], *, last: bool
+) -> list[Any]:
+    places = {one: place for place, one in enumerate(asked.sets, start=1)}
+    figures = [
+        part
+        for key in asked.others
+        for part in (
+            places[EventSet(key.dimension, key.kind)],
+            min(key.seconds, KEPT_SECONDS) * MICROSECONDS,
+            _OFFSETS[key.of] if key.of else int(key.measure is Measure.SUM),
+        )
+    ]
+    return [
+        recorded.at,
+        member,
+        "last" if last else "",
+        KEPT_SECONDS * MICROSECONDS,
+        MOST_READ,
+        asked.attempts,
+        "".join("y" if has_past else "n" for has_past in past),
+        len(asked.windows),
+        *(seconds * MICROSECONDS for seconds in asked.windows),
+        *figures,
+    ]
+
+
+def _read_figures(asked: Asked, answer: Sequence[bytes]) -> dict[VelocityKey, int]:
+    times = dict(zip(asked.sets, map(int, answer[0].split()), strict=True))
+    plain = [VelocityKey(one.dimension, window) for one in asked.sets[: asked.attempts] for window in asked.windows]
+    figures = dict(zip(plain, map(int, answer[1].split()), strict=True))
+    tails, parts = [], dict(zip(asked.others, zip(answer[2::2], answer[3::2], strict=True), strict=True))
+    for key, (read_from, value) in parts.items():
+        since = times[EventSet(key.dimension, key.kind)] - key.seconds * MICROSECONDS
+        if int(read_from) > since:
+            tails.append(Tail(key, since, int(read_from)))
+        else:
+            figures[key] = len(value) // len(_NO_HASH) if key.of else int(value)
+    if tails:
+        for tail, old in zip(tails, rows.read_tails(asked.hashes, asked.currency, tails), strict=True):
+            figures[tail.key] = _join(tail.key, parts[tail.key][1], old)
+    return figures
+
+
+def _join(key: VelocityKey, recent: bytes, old: Any) -> int:
+    if not key.of:
+        return int(recent) + int(old)
+    width = len(_NO_HASH)
+    values = {recent[place : place + width] for place in range(0, len(recent), width)}
+    return len(values | {bytes.fromhex(value) for value in old})
+
+
+def add_event(
+    url: str, epoch: int, kind: str, at: int, member: bytes, hashes: Mapping[str, str]
+) -> None:
+    """Let an event of another kind be counted in this epoch. Raises `RedisError`; idempotent."""
+    pipeline = _Server.at(url).client.pipeline(transaction=True)
+    for name, key_hash in hashes.items():
+        key = f"{name_epoch(epoch)}:{kind}:{name}:{key_hash}"
+        pipeline.zadd(key, {member: at}, nx=True)
+        pipeline.zremrangebyscore(key, "-inf", at - KEPT_SECONDS * MICROSECONDS)
+        pipeline.pexpire(key, KEPT_SECONDS * 1000)
+    pipeline.execute()
+
+
+def reach(url: str) -> None:
+    """Raises `RedisError` when there is no connection to the server and none can be made; asks it nothing."""
+    _Server.at(url).reach()
+
+
+def mark_epoch(url: str, epoch: int) -> None:
+    """Say that the server that answers now counts in this epoch; for who has begun it. Raises `RedisError`."""
+    _Server.at(url).mark(name_epoch(epoch))
+
+
+def pack(row_id: int, amount: int, currency: str, hashes: Mapping[str, str]) -> bytes:
+    """An event as a member of a sorted set: 61 bytes, see count.lua."""
+    short = (bytes.fromhex(hashes[name][:SHORT_HASH]) if hashes.get(name) else _NO_HASH for name in DIMENSIONS)
+    return _HEAD.pack(row_id, amount, currency.encode()) + b"".join(short)
+
+
+def _fill(client: Redis, epoch: int, asked: Asked, cold: Sequence[int]) -> None:
+    """Copy the rows from before the epoch; those after come by themselves."""
+    names = asked.names(epoch)[1:]
+    pipeline = client.pipeline(transaction=False)
+    for index in cold:
+        one = asked.sets[index]
+        for row_id, at, amount, currency, *hashes in rows.read_before(one, asked.hashes[one.dimension], epoch):
+            member = pack(row_id, amount, currency, dict(zip(DIMENSIONS, hashes, strict=True)))
+            pipeline.zadd(names[index], {member: at}, nx=True)
+        pipeline.zadd(names[index], {"#full": "+inf"})  # last: only now it may be counted
+        pipeline.pexpire(names[index], KEPT_SECONDS * 1000)
+    pipeline.execute()
+
+
+class _Server:
+    """One Redis. Each connection knows the run id of the process that it leads to, and tells the script."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = ConnectionPool.from_url(
+            url,
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=_greet,
+        )
+        self.client = Redis(connection_pool=self._pool)
+
+    @staticmethod
+    @cache
+    def at(url: str) -> _Server:
+        return _Server(url)
+
+    def reach(self) -> None:
+        self._pool.release(self._pool.get_connection())
+
+    def call(self, names: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        """The script's answer; a server without the script gets it."""
+        connection = self._pool.get_connection()
+        try:
+            rest = [len(names), *names, connection.velocity_run_id, *arguments]
+            try:
+                return self._ask(connection, "EVALSHA", SCRIPT_SHA, *rest)
+            except NoScriptError:
+                return self._ask(connection, "EVAL", SCRIPT, *rest)
+        finally:
+            self._pool.release(connection)
+
+    def mark(self, name: str) -> None:
+        connection = self._pool.get_connection()
+        try:
+            self._ask(connection, "SET", name, connection.velocity_run_id, "EX", 2 * KEPT_SECONDS)
+        finally:
+            self._pool.release(connection)
+
+    @staticmethod
+    def _ask(connection: Any, *command: Any) -> Any:
+        connection.send_command(*command)
+        return connection.read_response()
+
+
+def _greet(connection: Any) -> None:
+    connection.on_connect()
+    connection.send_command("INFO", "server")
+    found = _RUN_ID.search(connection.read_response())
+    if found is None:
+        raise RedisError("this Redis does not say its run id: velocity cannot be counted with it")
+    connection.velocity_run_id = found.group(1)
