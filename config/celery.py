@@ -32,6 +32,7 @@ BEAT_SCHEDULE: dict[str, tuple[str, float | dict[str, str]]] = {
     "look for missing webhooks": ("webhooks.tasks.check_gaps", {"minute": "20"}),
     "look for missing webhooks of three days": ("webhooks.tasks.look_back", {"hour": "2", "minute": "40"}),
     "run back-tests": ("fraud.tasks.run_backtests", 5.0),
+    "collect outcomes for fraud": ("fraud.tasks.collect_outcomes", 5.0),
     "expire reviews": ("fraud.tasks.expire_reviews", 60.0),
     "label orders": ("fraud.tasks.collect_labels", 60.0),
     "label orders by time": ("fraud.tasks.mature_labels", {"hour": "2", "minute": "10"}),

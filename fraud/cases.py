@@ -13,6 +13,9 @@ from django.utils import timezone
 from fraud.models import Assessment, EffectiveLabel, Review, Verdict
 from payments import sql
 from payments.models import Event, Order, OrderState, Payment
+from fraud.facts import DIMENSIONS
+from fraud.models import Assessment, Review, VelocityEvent, Verdict
+from payments.models import Event, Order, Payment
 from payments.money import Money
 
 MAX_LINKED = 8
@@ -208,6 +211,22 @@ def _ages(order: Order) -> Iterable[Check]:
         return
     check = _age_check("E-mail", seen["first"])
     yield Check(check.label, f"{check.value}, {seen['count']} before", check.tone)
+def find_linked(order: Order, payment: Payment) -> dict[str, set[str]]:
+    """The ids of the newest other orders that share something, with what they share."""
+    shares: dict[str, set[str]] = defaultdict(set)
+    mine = VelocityEvent.objects.filter(order=order).values(*DIMENSIONS).first() or {}
+    keys = {name: digest for name, digest in mine.items() if digest}
+    if keys:
+        same = reduce(or_, (Q(**{name: digest}) for name, digest in keys.items()))
+        found = VelocityEvent.objects.filter(same).exclude(order=order).order_by("-at")
+        for order_id, *digests in found.values_list("order_id", *keys)[:SCANNED_EVENTS]:
+            pairs = zip(keys.items(), digests, strict=True)
+            shares[order_id] |= {name for (name, mine_digest), digest in pairs if digest == mine_digest}
+    if payment.card_fingerprint:
+        twins = Payment.objects.filter(card_fingerprint=payment.card_fingerprint).exclude(order=order)
+        for order_id in twins.order_by("-id").values_list("order_id", flat=True)[:SCANNED_EVENTS]:
+            shares[order_id].add("card")
+    return dict(shares)
 
 
 def _age_check(label: str, since: datetime | None) -> Check:

@@ -21,7 +21,14 @@ class FraudData:
             Deed.DELETE,
             DAYS_90,
             "at",
-            "Orders are counted over a day at most; the rest is for looking into a case.",
+            "Orders are counted over thirty days at most; the rest is for looking into a case.",
+        ),
+        Rule(
+            "fraud_entitylink",
+            Deed.DELETE,
+            MONTHS_13,
+            "at",
+            "Keyed hashes of what orders share, as long as their payments can be disputed.",
         ),
         Rule(
             "fraud_assessment",
@@ -79,13 +86,15 @@ class FraudData:
         "fraud_labelcursor": "How far labels were collected: a row for each collector.",
         "fraud_ruleday": "How many orders each rule judged, by day.",
         "fraud_reviewevent": "How a case came to its decision, and by whose hands.",
+        "fraud_ruleconfig": "Master data.",
+        "fraud_eventposition": "One row per reader of payments' events.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
         "fraud_listchange": "Who put what on a list or took it off, as long as it is in force.",
         "fraud_listimport": "Who brought which file, by its hash; no value of it.",
     }
 
     def erase_order(self, order: Order) -> None:
-        """The facts as they were. Lists and counts are keyed hashes: they stay, or fraud could be asked away."""
+        """The facts as they were. Lists, links and counts are keyed hashes: they stay, or fraud could be asked away."""
         for assessment in Assessment.objects.filter(order=order):
             context = {name: value for name, value in assessment.context.items() if name not in PERSONAL}
             Assessment.objects.filter(pk=assessment.pk).update(context=context)

@@ -7,6 +7,7 @@ from celery import shared_task
 from fraud import labels, measures, services
 from fraud.backtest import running
 from fraud.lists import fold_hits, imports
+from fraud import outcomes, services
 
 
 @shared_task
@@ -44,3 +45,5 @@ def fold_list_hits() -> int:
 @shared_task(time_limit=3600)
 def apply_list_imports() -> int:
     return imports.apply_imports()
+def collect_outcomes() -> int:
+    return outcomes.collect_outcomes()

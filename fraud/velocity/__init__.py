@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from django.conf import settings
@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from fraud.facts import VelocityKey
 from fraud.velocity import counters, rows
-from fraud.velocity.counters import Asked, UntrustedError
+from fraud.velocity.counters import Plan, UntrustedError
 from fraud.velocity.keys import STANDARD, check_keys, hash_values, values_of
 from payments.models import Order, Payment
 from payments.money import Money
@@ -58,20 +58,18 @@ def count_order(
     order's currency. Idempotent per order and card: a retry neither counts twice nor moves the order. Call it with no
     transaction open. Raises `ValueError` for a key that cannot be counted, and what the database raises.
     """
-    asked = {*STANDARD, *keys}
-    check_keys(asked)
     hashes = hash_values(values)
     if not hashes:
         return Figures({}, "")
-    known = sorted(key for key in asked if key.dimension in hashes)
+    plan = _plan(tuple(hashes), tuple(keys))
     arguments = rows.make_arguments(order_id, total, hashes)
     if not _is_redis_usable():
-        return _answer(rows.count(arguments, known), "postgresql")
+        return _answer(rows.count(arguments, plan.keys), "postgresql")
     try:
-        return _count_with_redis(arguments, Asked.of(hashes, total.currency, known), known)
+        return _count_with_redis(arguments, plan)
     except RedisError as error:
         _mark_down(error)
-        return _answer(rows.count(arguments, known, last=True), "postgresql")
+        return _answer(rows.count(arguments, plan.keys, last=True), "postgresql")
 
 
 def record_event(
@@ -99,17 +97,22 @@ def begin_epoch() -> None:
     rows.end_epoch()
 
 
-def _count_with_redis(arguments: dict[str, Any], asked: Asked, keys: Sequence[VelocityKey]) -> Figures:
+@lru_cache(maxsize=256)
+def _plan(dimensions: tuple[str, ...], keys: tuple[VelocityKey, ...]) -> Plan:
+    check_keys(keys)
+    return Plan.of(dimensions, (*STANDARD, *keys))
+
+
+def _count_with_redis(arguments: Mapping[str, Any], plan: Plan) -> Figures:
     url, distrusted = settings.REDIS_URL, 0
     for _ in range(TRIES):
-        recorded = rows.record(arguments, asked.sets, distrusted=distrusted, last=bool(distrusted))
-        if recorded.is_settled:
-            return _answer(rows.count_settled(arguments, keys), "postgresql")
+        recorded = rows.record(arguments, plan.sets, distrusted=distrusted, last=bool(distrusted))
         if recorded.is_begun:
             counters.mark_epoch(url, recorded.epoch)
+        if recorded.is_settled:
+            return _answer(rows.count_settled(arguments, plan.keys), "postgresql")
         try:
-            figures = counters.count(url, recorded, asked, arguments["amount"], last=bool(distrusted))
-            return _answer({key: figures[key] for key in keys}, "redis")
+            return _answer(counters.count(url, recorded, plan, arguments, last=bool(distrusted)), "redis")
         except UntrustedError:
             distrusted = recorded.epoch
     raise RedisError("Redis keeps losing the velocity keys")

@@ -43,29 +43,35 @@ class UntrustedError(RedisError):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What one order asks: its keys, sets and figures, in the order in which the script gets them."""
+class Plan:
+    """What is asked of the script for one set of figures, in the order in which it gets it."""
 
-    hashes: Mapping[str, str]
-    currency: str
-    sets: tuple[EventSet, ...]
+    keys: tuple[VelocityKey, ...]
+    sets: tuple[EventSet, ...]  # those of attempts first
     attempts: int
     windows: tuple[int, ...]  # counts of attempts, by every dimension
     others: tuple[VelocityKey, ...]
+    arguments: tuple[Any, ...]
 
     @classmethod
-    def of(cls, hashes: Mapping[str, str], currency: str, keys: Iterable[VelocityKey]) -> Asked:
-        known = [key for key in keys if key.dimension in hashes]
-        plain = {key for key in known if _is_plain(key)}
-        others = sorted(set(known) - plain, key=lambda key: (key.dimension, key.kind, -key.seconds, key.name))
-        attempts = tuple(EventSet(name) for name in hashes)
-        more = {EventSet(key.dimension, key.kind): None for key in others if key.kind != "attempt"}
-        windows = tuple(sorted({key.seconds for key in plain}))
-        return cls(hashes, currency, attempts + tuple(more), len(attempts), windows, tuple(others))
+    def of(cls, dimensions: tuple[str, ...], keys: Iterable[VelocityKey]) -> Plan:
+        """The figures by these dimensions; of the others there are none."""
+        known = sorted({key for key in keys if key.dimension in dimensions})
+        windows = tuple(sorted({key.seconds for key in known if _is_plain(key)}))
+        others = [key for key in known if not _is_plain(key)]
+        others.sort(key=lambda key: (key.dimension, key.kind, -key.seconds))  # the script reads a set once
+        attempts = [EventSet(name) for name in dimensions]
+        more = dict.fromkeys(EventSet(key.dimension, key.kind) for key in others if key.kind != "attempt")
+        sets = (*attempts, *more)
+        asked = [part for key in others for part in _describe(sets, key)]
+        arguments = (len(windows), *(seconds * MICROSECONDS for seconds in windows), *asked)
+        return cls(tuple(known), sets, len(attempts), windows, tuple(others), arguments)
 
-    def names(self, epoch: int) -> list[str]:
-        tag = name_epoch(epoch)
-        return [tag, *(f"{tag}:{one.kind}:{one.dimension}:{self.hashes[one.dimension]}" for one in self.sets)]
+
+def _describe(sets: Sequence[EventSet], key: VelocityKey) -> tuple[int, int, int]:
+    what = _OFFSETS[key.of] if key.of else int(key.measure is Measure.SUM)
+    span = min(key.seconds, KEPT_SECONDS) * MICROSECONDS
+    return sets.index(EventSet(key.dimension, key.kind)) + 1, span, what
 
 
 def _is_plain(key: VelocityKey) -> bool:
@@ -77,67 +83,72 @@ def name_epoch(epoch: int) -> str:
     return f"velocity:{{{epoch}}}"
 
 
-def count(url: str, recorded: Recorded, asked: Asked, amount: int, *, last: bool) -> dict[VelocityKey, int]:
+def _name_set(epoch: int, one: EventSet, key_hash: str) -> str:
+    return f"{name_epoch(epoch)}:{one.kind}:{one.dimension}:{key_hash}"
+
+
+def count(
+    url: str, recorded: Recorded, plan: Plan, row: Mapping[str, Any], *, last: bool
+) -> dict[VelocityKey, int]:
     """Every figure. Raises `UntrustedError`, and `RedisError` when Redis does not answer."""
     server = _Server.at(url)
-    member = pack(recorded.id, amount, asked.currency, asked.hashes)
-    past = list(recorded.has_past)
+    names = [_name_set(recorded.epoch, one, row[one.dimension]) for one in plan.sets]
+    arguments = _arguments(recorded, plan, row, last=last)
     born_by = time.monotonic() + BIRTH_SECONDS
     while True:
-        status, *answer = server.call(
-            asked.names(recorded.epoch), _arguments(recorded, asked, member, past, last=last)
-        )
+        status, *answer = server.call([name_epoch(recorded.epoch), *names], arguments)
         if status == b"figures":
-            return _read_figures(asked, answer)
+            return _read_figures(plan, row, answer)
         if status == b"cold":
-            _fill(server.client, recorded.epoch, asked, [int(index) for index in answer])
+            cold = [int(index) for index in answer]
+            events = rows.read_before([plan.sets[index] for index in cold], row, recorded.epoch)
+            _fill(server.client, [names[index] for index in cold], events)
         elif time.monotonic() > born_by:
             raise UntrustedError("this Redis does not know the epoch")
         else:
             time.sleep(0.002)  # somebody else has begun it a moment ago
 
 
-def _arguments(
-    recorded: Recorded, asked: Asked, member: bytes, past: Sequence[bool], *, last: bool
-) -> list[Any]:
-    places = {one: place for place, one in enumerate(asked.sets, start=1)}
-    figures = [
-        part
-        for key in asked.others
-        for part in (
-            places[EventSet(key.dimension, key.kind)],
-            min(key.seconds, KEPT_SECONDS) * MICROSECONDS,
-            _OFFSETS[key.of] if key.of else int(key.measure is Measure.SUM),
-        )
-    ]
+def _arguments(recorded: Recorded, plan: Plan, row: Mapping[str, Any], *, last: bool) -> list[Any]:
     return [
         recorded.at,
-        member,
+        pack(recorded.id, row["amount"], row["currency"], row),
         "last" if last else "",
         KEPT_SECONDS * MICROSECONDS,
         MOST_READ,
-        asked.attempts,
-        "".join("y" if has_past else "n" for has_past in past),
-        len(asked.windows),
-        *(seconds * MICROSECONDS for seconds in asked.windows),
-        *figures,
+        plan.attempts,
+        "".join("y" if has_past else "n" for has_past in recorded.has_past),
+        *plan.arguments,
     ]
 
 
-def _read_figures(asked: Asked, answer: Sequence[bytes]) -> dict[VelocityKey, int]:
-    times = dict(zip(asked.sets, map(int, answer[0].split()), strict=True))
-    plain = [VelocityKey(one.dimension, window) for one in asked.sets[: asked.attempts] for window in asked.windows]
-    figures = dict(zip(plain, map(int, answer[1].split()), strict=True))
-    tails, parts = [], dict(zip(asked.others, zip(answer[2::2], answer[3::2], strict=True), strict=True))
-    for key, (read_from, value) in parts.items():
+def _read_figures(plan: Plan, row: Mapping[str, Any], answer: Sequence[bytes]) -> dict[VelocityKey, int]:
+    numbers = iter(answer[1].split())
+    figures = {
+        (one.dimension, window): int(next(numbers))
+        for one in plan.sets[: plan.attempts]
+        for window in plan.windows
+    }
+    found = {key: figures[key.dimension, key.seconds] for key in plan.keys if _is_plain(key)}
+    if plan.others:
+        times = dict(zip(plan.sets, map(int, answer[0].split()), strict=True))
+        found |= _read_others(plan, row, times, zip(answer[2::2], answer[3::2], strict=True))
+    return found
+
+
+def _read_others(
+    plan: Plan, row: Mapping[str, Any], times: Mapping[EventSet, int], answers: Iterable[tuple[bytes, bytes]]
+) -> dict[VelocityKey, int]:
+    figures, tails = {}, {}
+    for key, (read_from, value) in zip(plan.others, answers, strict=True):
         since = times[EventSet(key.dimension, key.kind)] - key.seconds * MICROSECONDS
         if int(read_from) > since:
-            tails.append(Tail(key, since, int(read_from)))
+            tails[Tail(key, since, int(read_from))] = value
         else:
             figures[key] = len(value) // len(_NO_HASH) if key.of else int(value)
     if tails:
-        for tail, old in zip(tails, rows.read_tails(asked.hashes, asked.currency, tails), strict=True):
-            figures[tail.key] = _join(tail.key, parts[tail.key][1], old)
+        for (tail, value), old in zip(tails.items(), rows.read_tails(row, list(tails)), strict=True):
+            figures[tail.key] = _join(tail.key, value, old)
     return figures
 
 
@@ -149,13 +160,11 @@ def _join(key: VelocityKey, recent: bytes, old: Any) -> int:
     return len(values | {bytes.fromhex(value) for value in old})
 
 
-def add_event(
-    url: str, epoch: int, kind: str, at: int, member: bytes, hashes: Mapping[str, str]
-) -> None:
+def add_event(url: str, epoch: int, kind: str, at: int, member: bytes, hashes: Mapping[str, str]) -> None:
     """Let an event of another kind be counted in this epoch. Raises `RedisError`; idempotent."""
     pipeline = _Server.at(url).client.pipeline(transaction=True)
     for name, key_hash in hashes.items():
-        key = f"{name_epoch(epoch)}:{kind}:{name}:{key_hash}"
+        key = _name_set(epoch, EventSet(name, kind), key_hash)
         pipeline.zadd(key, {member: at}, nx=True)
         pipeline.zremrangebyscore(key, "-inf", at - KEPT_SECONDS * MICROSECONDS)
         pipeline.pexpire(key, KEPT_SECONDS * 1000)
@@ -174,21 +183,21 @@ def mark_epoch(url: str, epoch: int) -> None:
 
 def pack(row_id: int, amount: int, currency: str, hashes: Mapping[str, str]) -> bytes:
     """An event as a member of a sorted set: 61 bytes, see count.lua."""
-    short = (bytes.fromhex(hashes[name][:SHORT_HASH]) if hashes.get(name) else _NO_HASH for name in DIMENSIONS)
+    short = (
+        bytes.fromhex(hashes[name][:SHORT_HASH]) if hashes.get(name) else _NO_HASH for name in DIMENSIONS
+    )
     return _HEAD.pack(row_id, amount, currency.encode()) + b"".join(short)
 
 
-def _fill(client: Redis, epoch: int, asked: Asked, cold: Sequence[int]) -> None:
-    """Copy the rows from before the epoch; those after come by themselves."""
-    names = asked.names(epoch)[1:]
+def _fill(client: Redis, names: Sequence[str], events: Iterable[Sequence[Any]]) -> None:
+    """Copy the rows from before the epoch into these sets; those after come by themselves."""
     pipeline = client.pipeline(transaction=False)
-    for index in cold:
-        one = asked.sets[index]
-        for row_id, at, amount, currency, *hashes in rows.read_before(one, asked.hashes[one.dimension], epoch):
-            member = pack(row_id, amount, currency, dict(zip(DIMENSIONS, hashes, strict=True)))
-            pipeline.zadd(names[index], {member: at}, nx=True)
-        pipeline.zadd(names[index], {"#full": "+inf"})  # last: only now it may be counted
-        pipeline.pexpire(names[index], KEPT_SECONDS * 1000)
+    for place, row_id, at, amount, currency, *hashes in events:
+        member = pack(row_id, amount, currency, dict(zip(DIMENSIONS, hashes, strict=True)))
+        pipeline.zadd(names[place], {member: at}, nx=True)
+    for name in names:
+        pipeline.zadd(name, {"#full": "+inf"})  # last: only now it may be counted
+        pipeline.pexpire(name, KEPT_SECONDS * 1000)
     pipeline.execute()
 
 
@@ -215,18 +224,19 @@ class _Server:
 
     def call(self, names: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """The script's answer; a server without the script gets it."""
-        connection = self._pool.get_connection()
+        connection: Any = self._pool.get_connection()
         try:
             rest = [len(names), *names, connection.velocity_run_id, *arguments]
             try:
-                return self._ask(connection, "EVALSHA", SCRIPT_SHA, *rest)
+                answer = self._ask(connection, "EVALSHA", SCRIPT_SHA, *rest)
             except NoScriptError:
-                return self._ask(connection, "EVAL", SCRIPT, *rest)
+                answer = self._ask(connection, "EVAL", SCRIPT, *rest)
         finally:
             self._pool.release(connection)
+        return list(answer)
 
     def mark(self, name: str) -> None:
-        connection = self._pool.get_connection()
+        connection: Any = self._pool.get_connection()
         try:
             self._ask(connection, "SET", name, connection.velocity_run_id, "EX", 2 * KEPT_SECONDS)
         finally:

@@ -27,7 +27,7 @@ MOST_EVENTS = 100_000  # of one key and kind that are read for a figure, the new
 SHORT_HASH = 12  # hex digits of a hash that Redis holds, to tell values of one key apart
 
 _REGIME_LOCK = 0x76656C6F63697479
-_REGIME = {"regime": _REGIME_LOCK, "kept": KEPT_SECONDS}
+_REGIME = {"regime": _REGIME_LOCK}
 _SHARED = "pg_advisory_xact_lock_shared(%(regime)s)"
 _ALONE = "pg_advisory_xact_lock(%(regime)s)"
 # The commit need not wait for the disk: no order goes on before the saga's commit, which flushes this too.
@@ -88,12 +88,16 @@ def record(
     if row is None or row[0] % 2 or row[0] == distrusted:
         row = sql.fetch_one(_record_sql(names, is_alone=True, last=last), arguments)
     assert row is not None, "a sequence has a row"
-    return Recorded(*row)
+    epoch, row_id, at, is_begun, is_settled, is_blind, has_past = row
+    return Recorded(epoch, row_id, at, is_begun, is_settled, [is_blind or past for past in has_past])
 
 
 @lru_cache(maxsize=64)
 def _record_sql(sets: tuple[EventSet, ...], *, is_alone: bool, last: bool) -> str:
-    """One statement: lock, epoch, row. The lock may be waited for, so nothing that is read here may be older."""
+    """One statement: lock, epoch, row. It may wait for the lock, and then cannot see what is from before the epoch.
+
+    Below 4,096 characters, beyond which psycopg parses it anew each time.
+    """
     is_over = f"{_LAST} %% 2 = 1 OR {_LAST} = %(distrusted)s"
     begun = f"CASE WHEN is_over THEN {_NEXT} ELSE {_LAST} END AS number, is_over AS is_begun"
     kept = f"{_LAST} AS number, false AS is_begun"
@@ -102,32 +106,27 @@ def _record_sql(sets: tuple[EventSet, ...], *, is_alone: bool, last: bool) -> st
     return f"""
 WITH locked AS MATERIALIZED (SELECT {_HURRY}, {_ALONE if is_alone else _SHARED}),
 regime AS MATERIALIZED (SELECT {is_over} AS is_over FROM locked),
-epoch AS MATERIALIZED (SELECT {begun if is_alone else kept} FROM regime),
+number AS MATERIALIZED (SELECT {begun if is_alone else kept} FROM regime),
+epoch AS MATERIALIZED (SELECT *, {_moment("number")} AS began, now() - interval '{KEPT_SECONDS} s' AS kept FROM number),
 made AS (
     INSERT INTO fraud_velocityevent (order_id, kind, amount, currency, at, {_KEYS})
     SELECT %(order)s, 'attempt', %(amount)s, %(currency)s,
-        greatest(clock_timestamp(), {_moment("number + 1")}), {_KEY_VALUES}
+        greatest(clock_timestamp(), began + interval '1 microsecond'), {_KEY_VALUES}
     FROM epoch WHERE number %% 2 = 0 AND number <> %(distrusted)s
     ON CONFLICT (order_id, kind, card) DO {conflict}
     RETURNING id, at
 )
 SELECT epoch.number, coalesce(made.id, known.id), {_microseconds("coalesce(made.at, known.at)")},
     epoch.is_begun,
-    coalesce(known.at <= clock_timestamp() - %(kept)s * interval '1 second', false) AND made.id IS NULL,
-    ARRAY[{past}]
+    coalesce(known.at <= kept, false) AND made.id IS NULL, began >= now(), ARRAY[{past}]
 FROM epoch LEFT JOIN made ON true LEFT JOIN fraud_velocityevent known
-    ON known.order_id = %(order)s AND known.kind = 'attempt' AND known.card = %(card)s
+    ON known.order_id = %(order)s AND known.kind = 'attempt' AND known.card || '' = %(card)s
 """  # noqa: S608 - constants only
 
 
 def _past_sql(one: EventSet) -> str:
-    """Whether there are events from before the epoch; a snapshot from before it cannot tell."""
-    return f"""(
-    {_microseconds("statement_timestamp()")} <= epoch.number OR EXISTS (
-        SELECT FROM fraud_velocityevent past
-        WHERE past.{one.dimension} = %({one.dimension})s AND past.{one.dimension} <> '' AND past.kind = '{one.kind}'
-          AND past.at < {_moment("epoch.number")}
-          AND past.at > clock_timestamp() - %(kept)s * interval '1 second'))"""
+    return f"""EXISTS (SELECT FROM fraud_velocityevent e WHERE e.{one.dimension} = %({one.dimension})s
+    AND e.{one.dimension} <> '' AND e.kind = '{one.kind}' AND e.at < began AND e.at > kept)"""
 
 
 def add_event(arguments: Mapping[str, Any]) -> tuple[int, int, int, bool]:
@@ -149,7 +148,7 @@ made AS (
 )
 SELECT epoch.number, coalesce(made.id, known.id), {_microseconds("coalesce(made.at, known.at)")}, made.id IS NOT NULL
 FROM epoch LEFT JOIN made ON true LEFT JOIN fraud_velocityevent known
-    ON known.order_id = %(order)s AND known.kind = %(kind)s AND known.card = %(card)s
+    ON known.order_id = %(order)s AND known.kind = %(kind)s AND known.card || '' = %(card)s
 """  # noqa: S608 - constants only
 
 _KEYS_OF_ATTEMPT = f"""
@@ -169,21 +168,30 @@ def end_epoch(epoch: int = 0) -> None:
 
     With an `epoch`: only if it is the present one.
     """
-    ended = f"SELECT CASE WHEN %(epoch)s IN (0, {_LAST}) THEN {_NEXT_CLOSED} END FROM locked"
-    sql.fetch_one(f"WITH locked AS MATERIALIZED (SELECT {_ALONE}) {ended}", {**_REGIME, "epoch": epoch})
+    sql.fetch_one(_END, {**_REGIME, "epoch": epoch})
 
 
-_HISTORY = f"""
-SELECT id, {_microseconds("at")}, amount, currency, {_KEYS} FROM fraud_velocityevent event
-WHERE event.{{0}} = %(hash)s AND event.{{0}} <> '' AND kind = %(kind)s AND at < {_moment("%(epoch)s")}
-  AND at > clock_timestamp() - %(kept)s * interval '1 second'
+_END = f"""
+WITH locked AS MATERIALIZED (SELECT {_ALONE})
+SELECT CASE WHEN %(epoch)s IN (0, {_LAST}) THEN {_NEXT_CLOSED} END FROM locked
 """  # noqa: S608 - constants only
 
 
-def read_before(one: EventSet, key_hash: str, epoch: int) -> list[tuple[Any, ...]]:
-    """What Redis must know of a set before it may count in this epoch; all of it is committed by now."""
-    asked = {**_REGIME, "hash": key_hash, "kind": one.kind, "epoch": epoch}
-    return sql.fetch_all(_HISTORY.format(one.dimension), asked)
+def read_before(sets: Sequence[EventSet], row: Mapping[str, Any], epoch: int) -> list[tuple[Any, ...]]:
+    """The events from before the epoch, each with its set's place; all of them are committed by now."""
+    return sql.fetch_all(_before_sql(tuple(sets)), {**row, "epoch": epoch})
+
+
+@lru_cache(maxsize=256)
+def _before_sql(sets: tuple[EventSet, ...]) -> str:
+    return "UNION ALL".join(
+        f"""
+SELECT {place}, id, {_microseconds("at")}, amount, currency, {_KEYS} FROM fraud_velocityevent
+WHERE {one.dimension} = %({one.dimension})s AND {one.dimension} <> '' AND kind = '{one.kind}'
+  AND at < {_moment("%(epoch)s")} AND at > now() - interval '{KEPT_SECONDS} s'
+"""  # noqa: S608 - constants only
+        for place, one in enumerate(sets)
+    )
 
 
 # --- counting -----------------------------------------------------------------------------------------------
@@ -201,9 +209,7 @@ def count(
     return {key: int(figure or 0) for key, figure in zip(_grouped(tuple(keys)), row[1:], strict=True)}
 
 
-def count_settled(
-    arguments: Mapping[str, Any], keys: Sequence[VelocityKey]
-) -> dict[VelocityKey, int]:
+def count_settled(arguments: Mapping[str, Any], keys: Sequence[VelocityKey]) -> dict[VelocityKey, int]:
     """The figures of an order that was recorded long ago, as they were then."""
     row = _execute(_figures_sql(tuple(keys), "true"), {**arguments, **_REGIME})
     assert row is not None, "the order was recorded"
@@ -220,7 +226,7 @@ def _count_sql(keys: tuple[VelocityKey, ...], *, is_alone: bool, last: bool) -> 
     INSERT INTO fraud_velocityevent (order_id, kind, amount, currency, at, {_KEYS})
     SELECT %(order)s, 'attempt', %(amount)s, %(currency)s, greatest(clock_timestamp(), {_moment(f"{_LAST} + 1")}),
         {_KEY_VALUES}
-    WHERE {_LAST} %% 2 = 1 ON CONFLICT (order_id, kind, card) DO {conflict}"""  # noqa: S608 - constants only
+    WHERE {_LAST} %% 2 = 1 ON CONFLICT (order_id, kind, card) DO {conflict}"""
     return ";".join(
         [
             f"SELECT {_HURRY}, {_ALONE if is_alone else _SHARED}",
@@ -288,14 +294,14 @@ class Tail:
     until: int
 
 
-def read_tails(hashes: Mapping[str, str], currency: str, tails: Sequence[Tail]) -> list[Any]:
+def read_tails(row: Mapping[str, Any], tails: Sequence[Tail]) -> list[Any]:
     """A number for each count and sum, the short hashes for each distinct figure; one query."""
-    arguments: dict[str, Any] = {**hashes, "currency": currency}
+    arguments = dict(row)
     for place, tail in enumerate(tails):
         arguments |= {f"since{place}": tail.since, f"until{place}": tail.until}
-    row = sql.fetch_one(_tails_sql(tuple(tail.key for tail in tails)), arguments)
-    assert row is not None, "an aggregate has a row"
-    return list(row)
+    found = sql.fetch_one(_tails_sql(tuple(tail.key for tail in tails)), arguments)
+    assert found is not None, "an aggregate has a row"
+    return list(found)
 
 
 @lru_cache(maxsize=64)
