@@ -20,6 +20,7 @@ from benchmarks import (
     rules,
     scale,
 )
+from benchmarks import checkout, end_to_end, ledger, memory, receipt, receipt_processed, scale, velocity
 
 BENCHMARKS = {
     "checkout": checkout.main,
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "receipt_processed": receipt_processed.main,
     "rules": rules.main,
     "scale": scale.main,
+    "velocity": velocity.main,
 }
 
 if __name__ == "__main__":

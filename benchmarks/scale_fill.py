@@ -61,7 +61,7 @@ MARKED = {  # text that must be unique, or differ as it would between customers
     "payments_ledgerentry": ("external_id",),
     "payments_shipment": ("key",),
 }
-HASHED = {"fraud_velocityevent": ("key_hash",)}
+HASHED = {"fraud_velocityevent": ("card", "email", "ip", "device", "customer")}
 PURGED = {
     "payments_sagaeffect",
     "payments_sagaevent",

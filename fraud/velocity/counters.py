@@ -26,7 +26,7 @@ from fraud.velocity import rows
 from fraud.velocity.rows import KEPT_SECONDS, SHORT_HASH, EventSet, Recorded, Tail
 
 TIMEOUT_SECONDS = 0.05
-BIRTH_SECONDS = 0.05  # how long an epoch that somebody has just begun may lack its mark
+BIRTH_SECONDS = 0.05  # how long an epoch may lack the mark of who has begun it
 MOST_READ = 1000  # events of one set that are read for sums and distinct figures; counts read none
 MICROSECONDS = 1_000_000
 SCRIPT = (Path(__file__).parent / "count.lua").read_text()
@@ -94,7 +94,8 @@ def count(
     server = _Server.at(url)
     names = [_name_set(recorded.epoch, one, row[one.dimension]) for one in plan.sets]
     arguments = _arguments(recorded, plan, row, last=last)
-    born_by = time.monotonic() + BIRTH_SECONDS
+    is_young = recorded.at - recorded.epoch < BIRTH_SECONDS * MICROSECONDS
+    born_by = time.monotonic() + BIRTH_SECONDS * is_young
     while True:
         status, *answer = server.call([name_epoch(recorded.epoch), *names], arguments)
         if status == b"figures":

@@ -15,6 +15,7 @@ from fraud.history import History, read_history
 from fraud.links import count_linked, find_linked, record_links
 from fraud.models import EntityLink, EventPosition, VelocityEvent
 from fraud.outcomes import collect_outcomes
+from payments.ids import new_id
 from payments.models import ApiClient, Event, Payment
 from tests.factories.payments import (
     ApiClientFactory,
@@ -192,14 +193,13 @@ def test_every_event_is_handed_on_once_in_order(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_event_that_appears_late_and_out_of_order_is_not_missed() -> None:
     payment = make_payment()
-    late = tell(payment, "payment.declined")
+    late_id = new_id("evt")  # its transaction commits after that of the next one
     early = tell(payment, "payment.declined")
-    Event.objects.filter(pk=late.pk).update(type="order.paid")  # its transaction has not committed yet
     seen: list[str] = []
     collect("test", ["payment.declined"], lambda event: seen.append(event.pk))
-    Event.objects.filter(pk=late.pk).update(type="payment.declined")
+    EventFactory(id=late_id, order=payment.order, type="payment.declined")
     collect("test", ["payment.declined"], lambda event: seen.append(event.pk))
-    assert seen == [early.pk, late.pk]
+    assert seen == [early.pk, late_id]
 
 
 def test_a_run_is_bounded_and_one_that_fails_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

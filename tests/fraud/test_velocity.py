@@ -51,7 +51,7 @@ CARDS_BY = [
 @pytest.fixture(autouse=True)
 def fresh_counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(counters, "TIMEOUT_SECONDS", 5.0)  # a busy machine is not a broken Redis
-    monkeypatch.setattr(counters, "BIRTH_SECONDS", 5.0)
+    monkeypatch.setattr(counters, "BIRTH_SECONDS", 1.0)
     counters._Server.at.cache_clear()
     velocity._down_until.clear()
     velocity.begin_epoch()
