@@ -19,8 +19,8 @@ from benchmarks import (
     receipt_processed,
     rules,
     scale,
+    velocity,
 )
-from benchmarks import checkout, end_to_end, ledger, memory, receipt, receipt_processed, scale, velocity
 
 BENCHMARKS = {
     "checkout": checkout.main,

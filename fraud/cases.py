@@ -13,9 +13,6 @@ from django.utils import timezone
 from fraud.models import Assessment, EffectiveLabel, Review, Verdict
 from payments import sql
 from payments.models import Event, Order, OrderState, Payment
-from fraud.facts import DIMENSIONS
-from fraud.models import Assessment, Review, VelocityEvent, Verdict
-from payments.models import Event, Order, Payment
 from payments.money import Money
 
 MAX_LINKED = 8
@@ -28,22 +25,14 @@ PRECISION_SPAN = timedelta(days=90)
 FEW = 5  # a share of fewer cases says nothing
 YOUNG, OLD = timedelta(days=1), timedelta(days=30)
 
-# The newest orders that were counted under the same values, and those paid with the same card, value by value.
+# The newest orders of each value that an order shares.
 _LINKS = """
-SELECT mine.order_id, other.order_id, mine.dimension
-FROM fraud_velocityevent mine CROSS JOIN LATERAL (
-    SELECT order_id FROM fraud_velocityevent same
-    WHERE same.dimension = mine.dimension AND same.key_hash = mine.key_hash AND same.kind = 'attempt'
-        AND same.order_id <> mine.order_id
-    ORDER BY same.at DESC LIMIT %(most)s) other
-WHERE mine.order_id = ANY(%(orders)s) AND mine.kind = 'attempt' AND mine.dimension = ANY(%(dimensions)s)
-UNION
-SELECT mine.order_id, other.order_id, 'card'
-FROM payments_payment mine CROSS JOIN LATERAL (
-    SELECT order_id FROM payments_payment same
-    WHERE same.card_fingerprint = mine.card_fingerprint AND same.id <> mine.id
-    ORDER BY same.id DESC LIMIT %(most)s) other
-WHERE mine.order_id = ANY(%(orders)s) AND mine.card_fingerprint <> ''
+SELECT mine.order_id, other.order_id, mine.kind
+FROM fraud_entitylink mine CROSS JOIN LATERAL (
+    SELECT order_id FROM fraud_entitylink same
+    WHERE same.kind = mine.kind AND same.value_hash = mine.value_hash AND same.order_id <> mine.order_id
+    ORDER BY same.order_id DESC LIMIT %(most)s) other
+WHERE mine.order_id = ANY(%(orders)s) AND mine.kind = ANY(%(kinds)s)
 """
 
 Links = Mapping[str, set[str]]  # the ids of other orders, with the dimensions that they share
@@ -211,22 +200,6 @@ def _ages(order: Order) -> Iterable[Check]:
         return
     check = _age_check("E-mail", seen["first"])
     yield Check(check.label, f"{check.value}, {seen['count']} before", check.tone)
-def find_linked(order: Order, payment: Payment) -> dict[str, set[str]]:
-    """The ids of the newest other orders that share something, with what they share."""
-    shares: dict[str, set[str]] = defaultdict(set)
-    mine = VelocityEvent.objects.filter(order=order).values(*DIMENSIONS).first() or {}
-    keys = {name: digest for name, digest in mine.items() if digest}
-    if keys:
-        same = reduce(or_, (Q(**{name: digest}) for name, digest in keys.items()))
-        found = VelocityEvent.objects.filter(same).exclude(order=order).order_by("-at")
-        for order_id, *digests in found.values_list("order_id", *keys)[:SCANNED_EVENTS]:
-            pairs = zip(keys.items(), digests, strict=True)
-            shares[order_id] |= {name for (name, mine_digest), digest in pairs if digest == mine_digest}
-    if payment.card_fingerprint:
-        twins = Payment.objects.filter(card_fingerprint=payment.card_fingerprint).exclude(order=order)
-        for order_id in twins.order_by("-id").values_list("order_id", flat=True)[:SCANNED_EVENTS]:
-            shares[order_id].add("card")
-    return dict(shares)
 
 
 def _age_check(label: str, since: datetime | None) -> Check:
@@ -240,9 +213,9 @@ def _age_check(label: str, since: datetime | None) -> Check:
 def find_links(order_ids: Sequence[str]) -> dict[str, dict[str, set[str]]]:
     """For each order, the newest others that share something, with what they share: one query for all."""
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    wish = {"orders": list(order_ids), "dimensions": LINKING, "most": SCANNED_PER_VALUE}
-    for order_id, other_id, dimension in sql.fetch_all(_LINKS, wish):
-        found[order_id][other_id].add(dimension)
+    wish = {"orders": list(order_ids), "kinds": LINKING, "most": SCANNED_PER_VALUE}
+    for order_id, other_id, kind in sql.fetch_all(_LINKS, wish):
+        found[order_id][other_id].add(kind)
     return {order_id: dict(others) for order_id, others in found.items()}
 
 

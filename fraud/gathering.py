@@ -9,20 +9,28 @@ from typing import Any
 from django.utils import timezone
 
 from fraud.facts import FraudContext, VelocityKey
+from fraud.history import read_history
+from fraud.labels import count_frauds
+from fraud.links import count_linked
 from fraud.lists import card_values, find_matches, mask_email, order_values
-from fraud.velocity import Counts, count_order
+from fraud.velocity import count_order, values_of
 from payments.decisions import Stage
 from payments.models import Order, Payment
 
 
 def gather_before(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -> FraudContext:
     """Everything that is known before the gateway is asked; the order is counted here, once."""
-    counts = _count(order, payment, keys)
+    figures = count_order(order.pk, order.total, values_of(order, payment), keys)
+    history = read_history(order, payment)
+    linked = count_linked(order, payment, count_frauds)
     return replace(
         _gather_order(order, payment),
         list_matches=find_matches(order_values(order, payment), client_id=order.client_id),
-        velocity=counts.by_window,
-        velocity_source=counts.source,
+        velocity=figures.by_name,
+        velocity_source=figures.source,
+        linked_orders=linked.orders,
+        linked_fraud=linked.fraud,
+        **history.to_facts(),
     )
 
 
@@ -78,18 +86,6 @@ def _gather_order(order: Order, payment: Payment) -> FraudContext:
         ip_country=_text(order.context, "ip_country").upper(),
         is_same_postcode=postcodes[0] == postcodes[1] if all(postcodes) else None,
     )
-
-
-def _count(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -> Counts:
-    """Count by what is known before the gateway is asked; a card is its token until then."""
-    values = {
-        "card": payment.payment_method,
-        "email": order.customer_email.strip().casefold(),
-        "ip": _text(order.context, "ip"),
-        "device": _text(order.context, "device"),
-        "customer": order.customer_id,
-    }
-    return count_order(order.pk, order.total, values, {key.seconds for key in keys})
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from fraud.links import find_customer_key
 from payments import sql
@@ -22,6 +23,11 @@ class History:
     refunded_before: int | None = None
     chargebacks_before: int | None = None
     first_order_at: datetime | None = None
+
+    def to_facts(self) -> dict[str, Any]:
+        """By the names of `fraud.facts`; times are whole seconds since 1970."""
+        first = self.first_order_at
+        return {**asdict(self), "first_order_at": int(first.timestamp()) if first else None}
 
 
 # The links give the orders by one index, in the order of time; each order and payment is one look by its key.

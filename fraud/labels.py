@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from fraud.models import Label, LabelCursor, LabelSource, ReasonCode, Review, ReviewState
+from fraud.models import EffectiveLabel, Label, LabelCursor, LabelSource, ReasonCode, Review, ReviewState
 from payments import sql
 from payments.errors import InvalidRequestError
 from payments.kinds import DisputeStage, DisputeState
@@ -52,6 +52,11 @@ def record_label(order: Order, *, is_fraud: bool, source: str, reason: str, acto
     return Label.objects.create(
         order=order, is_fraud=is_fraud, source=source, reason=reason.strip(), actor=actor, at=now
     )
+
+
+def count_frauds(order_ids: Collection[str]) -> int:
+    """How many of these orders were fraud, by the label that counts."""
+    return EffectiveLabel.objects.filter(order_id__in=order_ids, is_fraud=True).count()
 
 
 def label_decision(review: Review) -> Label | None:

@@ -12,18 +12,13 @@ from django.utils import timezone
 from fraud.authentication import choose_authentication
 from fraud.decision import FraudResult, decide
 from fraud.gathering import gather_after, gather_before
+from fraud.links import record_links
 from fraud.lists import record_hits
 from fraud.live import live_plan
 from fraud.models import Assessment, Review, ReviewState, Verdict
 from fraud.plans import LivePlan
 from fraud.scores.sources import build_verdicts, with_scores
 from fraud.three_d_secure import SWITCHED_OFF, ScaDecision
-from fraud.decision import FraudResult, Rule, decide
-from fraud.facts import FraudContext, ListMatch, VelocityKey
-from fraud.lists import find_matches, mask_email
-from fraud.models import Assessment, ListEntry, Review, ReviewState, RuleConfig, Verdict
-from fraud.rules import VelocityParameters
-from fraud.velocity import Figures, count_order, values_of
 from payments.decisions import Decision, Stage
 from payments.models import Order, Payment
 from payments.screening import Screening
@@ -83,6 +78,7 @@ class RuleScreener:
                 rows += build_verdicts(assessment, context)
             Verdict.objects.bulk_create(rows)
             record_hits(order, context)
+        record_links(order, payment)
 
     def open_review(self, order: Order, payment: Payment, *, expires_at: datetime) -> None:
         """Put the order into the queue; of one that is there, only the deadline moves."""
@@ -134,48 +130,6 @@ def _decide_again(live: LivePlan, order: Order, payment: Payment) -> FraudResult
     wanted_review = prior.decision == Decision.REVIEW or any(outcome == "review" for _, outcome in hits)
     settled = frozenset(key for key, _ in hits)
     return decide(live.plan, context, wants_review=wanted_review, settled=settled)
-def gather_facts(
-    order: Order, payment: Payment, *, stage: Stage, rules: Sequence[Rule], score: int = 0
-) -> FraudContext:
-    """Everything that is known now. The order is counted before the authorization, never after it."""
-    is_before = stage is Stage.BEFORE_AUTHORIZATION
-    counts = _count(order, payment, rules) if is_before else Figures({}, "")
-    card = payment.card
-    return FraudContext(
-        stage=stage,
-        amount=order.amount,
-        currency=order.currency,
-        order_id=order.pk,
-        customer_id=order.customer_id,
-        customer_email=mask_email(order.customer_email),
-        customer_age_days=(timezone.now() - order.customer_created_at).days
-        if order.customer_created_at
-        else None,
-        ip=_text(order.context, "ip"),
-        device=_text(order.context, "device"),
-        billing_country=_text(order.billing, "country").upper(),
-        shipping_country=_text(order.shipping, "country").upper(),
-        ip_country=_text(order.context, "ip_country").upper(),
-        card_country=_text(card, "country").upper(),
-        card_brand=_text(card, "brand"),
-        card_last4=_text(card, "last4"),
-        avs=_text(card, "avs"),
-        cvv=_text(card, "cvc"),
-        three_d_secure=_text(card, "three_d_secure"),
-        risk_score=card.get("risk_score"),
-        list_matches=_find_matches(order, payment, is_before=is_before),
-        velocity=counts.by_name,
-        velocity_source=counts.source,
-        score=score,
-    )
-def _count(order: Order, payment: Payment, rules: Iterable[Rule]) -> Figures:
-    """Count by what is known before the gateway is asked; a card is its token until then."""
-    keys = [
-        VelocityKey(rule.parameters.dimension, rule.parameters.window_seconds)
-        for rule in rules
-        if isinstance(rule.parameters, VelocityParameters)
-    ]
-    return count_order(order.pk, order.total, values_of(order, payment), keys)
 
 
 def _verdict_rows(assessment: Assessment, result: FraudResult) -> Iterable[Verdict]:

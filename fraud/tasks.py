@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from fraud import labels, measures, services
+from fraud import labels, measures, outcomes, services
 from fraud.backtest import running
 from fraud.lists import fold_hits, imports
-from fraud import outcomes, services
 
 
 @shared_task
@@ -45,5 +44,8 @@ def fold_list_hits() -> int:
 @shared_task(time_limit=3600)
 def apply_list_imports() -> int:
     return imports.apply_imports()
+
+
+@shared_task
 def collect_outcomes() -> int:
     return outcomes.collect_outcomes()

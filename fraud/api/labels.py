@@ -49,7 +49,7 @@ class LabelProjection(ClosedSerializer):
 
     order = serializers.CharField(source="order_id")
     is_fraud = serializers.BooleanField()
-    source = serializers.ChoiceField(choices=LabelSource.choices)
+    source = serializers.ChoiceField(choices=LabelSource.choices)  # type: ignore[assignment]
     reason = serializers.SerializerMethodField(help_text="Of a label that came over the API.")
     at = serializers.DateTimeField(help_text="When it became known.")
 

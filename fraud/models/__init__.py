@@ -1,8 +1,9 @@
-"""The tables of fraud: rules, what they said of each order, lists, counts, the review queue and labels."""
+"""The tables of fraud: rules, what they said of each order, lists, counts, links, reviews and labels."""
 
 from fraud.models.assessment import Assessment, Verdict
 from fraud.models.backtest import BackTest, BackTestState
 from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource
+from fraud.models.link import EntityLink
 from fraud.models.listing import (
     ListChange,
     ListEntry,
@@ -12,9 +13,6 @@ from fraud.models.listing import (
     ListImportLine,
 )
 from fraud.models.measure import RuleDay
-"""The tables of fraud: rules, what they said of each order, lists, counted events, links and the review queue."""
-from fraud.models.link import EntityLink
-from fraud.models.listing import ListEntry, ListEntryQuerySet
 from fraud.models.position import EventPosition
 from fraud.models.review import (
     APPROVE_REASONS,
@@ -50,12 +48,12 @@ __all__ = [
     "BackTest",
     "BackTestState",
     "EffectiveLabel",
+    "EntityLink",
+    "EventPosition",
     "Label",
     "LabelCursor",
     "LabelSource",
     "ListChange",
-    "EntityLink",
-    "EventPosition",
     "ListEntry",
     "ListEntryQuerySet",
     "ListHit",

@@ -25,7 +25,7 @@ FROM fraud_velocityevent GROUP BY order_id, kind ORDER BY min(id)
 
 
 class Migration(migrations.Migration):
-    dependencies = [("fraud", "0003_default_rules")]
+    dependencies = [("fraud", "0008_lists")]
 
     operations = [
         migrations.CreateModel(
