@@ -22,8 +22,8 @@ from payments.errors import ConflictError, InvalidRequestError
 _IS = {
     RuleSetState.DRAFT: "is a draft",
     RuleSetState.SUBMITTED: "waits for another person",
-    RuleSetState.PUBLISHED: "was published",
-    RuleSetState.DISCARDED: "was discarded",
+    RuleSetState.PUBLISHED: "is published",
+    RuleSetState.DISCARDED: "is discarded",
 }
 
 
@@ -208,6 +208,16 @@ def cancel_activation(activation_id: int, *, actor: str) -> RuleActivation:
     if not waiting.update(cancelled_at=timezone.now(), cancelled_by=actor):
         raise ConflictError("It has begun, or was cancelled already; nothing was changed.")
     return RuleActivation.objects.get(pk=activation_id)
+
+
+def cancel_schedule(ruleset_id: str, *, actor: str) -> list[RuleActivation]:
+    """Take back every start of the set that has not begun. Raises `ConflictError` when there is none."""
+    with transaction.atomic():
+        waiting = RuleActivation.objects.waiting().filter(ruleset_id=ruleset_id).values_list("pk", flat=True)
+        cancelled = [cancel_activation(activation_id, actor=actor) for activation_id in waiting]
+    if not cancelled:
+        raise ConflictError("It has begun, or was cancelled already; nothing was changed.")
+    return cancelled
 
 
 def find_problems(ruleset: RuleSet) -> list[tuple[Rule, RuleError]]:

@@ -38,8 +38,9 @@ SPARE_ROWS = 2  # of parameters, for who has no JavaScript
 class RuleEditor(BackOfficeAdmin):
     """The views of single rules, for the admin of rule sets. Every one needs the right to draft."""
 
-    def rule_view(self, request: HttpRequest, object_id: str, key: str = "") -> HttpResponse:
-        """The form of a rule; by POST it is saved, or with `check` only looked at."""
+    def rule_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The form of the rule of `?key=`, or of a new one; by POST it is saved, or with `check` only looked at."""
+        key = request.GET.get("key", "")
         draft, rule = self._find_rule(request, object_id, key)
         if not draft.is_draft and request.method != "POST":
             messages.error(
@@ -80,26 +81,26 @@ class RuleEditor(BackOfficeAdmin):
         ]
         return JsonResponse({"items": items})
 
-    def remove_view(self, request: HttpRequest, object_id: str, key: str) -> HttpResponse:
+    def remove_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if (refusal := self.refuse(request, DRAFT)) is not None:
             return refusal
         return self._change(
             request,
             self.find_row(request, object_id),
             lambda draft, actor: rulesets.remove_rule(
-                draft.pk, key, actor=actor, seen=request.POST.get("seen", "")
+                draft.pk, request.POST.get("key", ""), actor=actor, seen=request.POST.get("seen", "")
             ),
             "The rule was taken out of the draft.",
         )
 
-    def move_view(self, request: HttpRequest, object_id: str, key: str) -> HttpResponse:
+    def move_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         if (refusal := self.refuse(request, DRAFT)) is not None:
             return refusal
         return self._change(
             request,
             self.find_row(request, object_id),
             lambda draft, actor: rulesets.move_rule(
-                draft.pk, key, up=request.POST.get("to") == "up", actor=actor
+                draft.pk, request.POST.get("key", ""), up=request.POST.get("to") == "up", actor=actor
             ),
             "The rule was moved.",
         )

@@ -384,3 +384,11 @@ class ForceForm(ActionForm):
         help_text="Empty: now. Every server follows within five seconds.",
     )
     note = NoteField(label="Note", required=False)
+
+
+class RollBackForm(ForceForm):
+    """Shows before it asks what becomes of each rule."""
+
+    def preview(self) -> list[str]:
+        changes = rulesets.compare(RuleSet.objects.live(), self.row)
+        return [f"“{change.name}” is {change.kind}" for change in changes]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from django.contrib import admin, messages
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from fraud import rulesets
 from fraud.admin import backtests
 from fraud.admin.rule_editor import RuleEditor
-from fraud.admin.ruleset_forms import DraftForm, ForceForm, NoteForm
+from fraud.admin.ruleset_forms import DraftForm, ForceForm, NoteForm, RollBackForm
 from fraud.admin.ruleset_words import Difference, show_difference, show_rule
 from fraud.decision import Status
 from fraud.live import NoRulesError, live_plan
@@ -154,7 +154,7 @@ STEPS: dict[OperatorAction, RuleSetState] = {
         PUBLISH,
         roll_back,
         "This set was published once: it decides again. The set in force now stays, to go back to.",
-        form=ForceForm,
+        form=RollBackForm,
         why_not=why_not_roll_back,
     ): RuleSetState.PUBLISHED,
 }
@@ -296,6 +296,8 @@ class RuleSetAdmin(RuleEditor):
     # --- before it is published -------------------------------------------------------------------
 
     def last_look_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        if request.method not in ("GET", "HEAD"):
+            return self.refuse(request, PUBLISH) or HttpResponseNotAllowed(["GET"])
         row = self.find_row(request, object_id)
         return self._show_last_look(request, row, ForceForm(row=row, auto_id="id_publish_%s"))
 
@@ -339,15 +341,17 @@ class RuleSetAdmin(RuleEditor):
         messages.success(request, f"{draft} is a draft with the rules of {draft.based_on}.")
         return HttpResponseRedirect(self.url_of(draft))
 
-    def cancel_view(self, request: HttpRequest, activation_id: int) -> HttpResponse:
+    def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Take back every start of the set that is still to come."""
         if (refusal := self.refuse(request, PUBLISH)) is not None:
             return refusal
+        row = self.find_row(request, object_id)
         try:
-            cancelled = rulesets.cancel_activation(activation_id, actor=name_actor(request))
-            messages.success(request, f"{cancelled} was cancelled.")
+            for cancelled in rulesets.cancel_schedule(row.pk, actor=name_actor(request)):
+                messages.success(request, f"{cancelled} was cancelled.")
         except PaymentError as error:
             messages.error(request, error.message)
-        return HttpResponseRedirect(reverse(LIST))
+        return HttpResponseRedirect(self.url_of(row))
 
     def get_urls(self) -> list[URLPattern]:
         def at(route: str, view: Callable[..., HttpResponse], name: str) -> URLPattern:
@@ -356,14 +360,13 @@ class RuleSetAdmin(RuleEditor):
 
         return [
             at("draft/", self.draft_view, "draft"),
-            at("schedule/<int:activation_id>/cancel/", self.cancel_view, "cancel"),
+            at("<str:object_id>/cancel/", self.cancel_view, "cancel"),
             at("<str:object_id>/look/", self.last_look_view, "look"),
-            at("<str:object_id>/rules/add/", self.rule_view, "add_rule"),
-            at("<str:object_id>/rules/check/", self.check_view, "check"),
-            at("<str:object_id>/rules/complete/", self.complete_view, "complete"),
-            at("<str:object_id>/rule/<slug:key>/", self.rule_view, "rule"),
-            at("<str:object_id>/rule/<slug:key>/remove/", self.remove_view, "remove"),
-            at("<str:object_id>/rule/<slug:key>/move/", self.move_view, "move"),
+            at("<str:object_id>/rule/", self.rule_view, "rule"),
+            at("<str:object_id>/check/", self.check_view, "check"),
+            at("<str:object_id>/complete/", self.complete_view, "complete"),
+            at("<str:object_id>/remove/", self.remove_view, "remove"),
+            at("<str:object_id>/move/", self.move_view, "move"),
             *super().get_urls(),
         ]
 

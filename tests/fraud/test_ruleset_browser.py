@@ -149,8 +149,8 @@ def test_every_page_is_whole(
         "set": f"{LIST}{draft.pk}/change/",
         "first": f"{LIST}{RuleSet.objects.get(number=1).pk}/change/",
         "look": f"{LIST}{closed.pk}/look/",
-        "rule": f"{LIST}{draft.pk}/rule/card-velocity/",
-        "new": f"{LIST}{draft.pk}/rules/add/",
+        "rule": f"{LIST}{draft.pk}/rule/?key=card-velocity",
+        "new": f"{LIST}{draft.pk}/rule/",
     }
     page = open_page("pat", LIST, size=size, scheme=scheme)
     host = page.url.removesuffix(LIST)

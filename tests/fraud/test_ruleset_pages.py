@@ -57,8 +57,8 @@ def words(response: Any) -> str:
     return " ".join(response.content.decode().split())
 
 
-def url(ruleset: RuleSet, view: str = "change", *args: object) -> str:
-    return reverse(f"admin:fraud_ruleset_{view}", args=[ruleset.pk, *args])
+def url(ruleset: RuleSet, view: str = "change", key: str = "") -> str:
+    return reverse(f"admin:fraud_ruleset_{view}", args=[ruleset.pk]) + (f"?key={key}" if key else "")
 
 
 def act(client: Client, ruleset: RuleSet, view: str, **fields: object) -> str:
@@ -113,8 +113,8 @@ def test_the_list_says_what_decides_and_what_will(publisher: Client, submitted: 
 
 
 def test_a_scheduled_set_is_cancelled_from_the_list(publisher: Client, submitted: RuleSet) -> None:
-    waiting = rulesets.publish(submitted.pk, actor="user:pat", starts_at=timezone.now() + timedelta(days=1))
-    address = reverse("admin:fraud_ruleset_cancel", args=[waiting.pk])
+    rulesets.publish(submitted.pk, actor="user:pat", starts_at=timezone.now() + timedelta(days=1))
+    address = url(submitted, "cancel")
     assert "was cancelled" in words(publisher.post(address, follow=True))
     assert not RuleActivation.objects.waiting().exists()
     assert "cancelled already" in words(publisher.post(address, follow=True))
@@ -184,11 +184,11 @@ def test_who_only_looks_changes_nothing(draft: RuleSet, step: str) -> None:
     assert "-dialog" not in text.replace("command-dialog", "")
 
 
-@pytest.mark.parametrize("view", ["add_rule", "check", "complete"])
+@pytest.mark.parametrize("view", ["rule", "check", "complete"])
 def test_the_editor_is_for_who_may_draft(publisher: Client, draft: RuleSet, view: str) -> None:
     assert publisher.post(url(draft, view), RULE).status_code == 403
-    assert publisher.post(url(draft, "remove", "blocklist")).status_code == 403
-    assert publisher.post(url(draft, "move", "blocklist")).status_code == 403
+    assert publisher.post(url(draft, "remove"), {"key": "blocklist"}).status_code == 403
+    assert publisher.post(url(draft, "move"), {"key": "blocklist"}).status_code == 403
     assert publisher.get(url(draft, "rule", "blocklist")).status_code == 403
     assert publisher.post(reverse("admin:fraud_ruleset_draft")).status_code == 403
     assert draft.rules.filter(key="blocklist").exists()
@@ -201,14 +201,14 @@ def test_a_drafter_does_not_publish(drafter: Client, submitted: RuleSet) -> None
 
 def test_nobody_else_sees_anything(draft: RuleSet) -> None:
     stranger = log_in(name="stranger")
-    addresses = [LIST, url(draft), url(draft, "look"), url(draft, "add_rule")]
+    addresses = [LIST, url(draft), url(draft, "look"), url(draft, "rule")]
     assert [stranger.get(address).status_code for address in addresses] == [403] * 4
 
 
 def test_a_change_needs_the_csrf_token(draft: RuleSet) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(User.objects.create_superuser("root", password="a long password"))
-    for view in ("add_rule", "check", "complete", "submit"):
+    for view in ("rule", "check", "complete", "submit"):
         assert client.post(url(draft, view), RULE).status_code == 403
 
 
@@ -217,7 +217,7 @@ def test_a_change_needs_the_csrf_token(draft: RuleSet) -> None:
 
 def test_a_draft_is_submitted_taken_back_and_discarded(drafter: Client, draft: RuleSet) -> None:
     assert "It does not differ from Rule set 1." in words(drafter.get(url(draft)))
-    drafter.post(url(draft, "add_rule"), RULE)
+    drafter.post(url(draft, "rule"), RULE)
     assert "was submitted" in act(drafter, draft, "submit")
     assert "is a draft again" in act(drafter, draft, "takeback")
     assert "was saved" in act(drafter, draft, "note", note="Another note")
@@ -267,6 +267,7 @@ def test_what_would_change_is_shown_before_it_is_published(publisher: Client, dr
 
 def test_an_earlier_set_is_put_in_force_again(publisher: Client, submitted: RuleSet, first: RuleSet) -> None:
     act(publisher, submitted, "publish")
+    assert "<li>“New rule” is removed</li>" in words(publisher.get(url(first)))
     assert "Rule set 1 decides from now on" in act(publisher, first, "rollback", note="too many blocked")
     assert RuleSet.objects.live() == first
     text = words(publisher.get(url(first)))
@@ -279,8 +280,7 @@ def test_an_earlier_set_is_put_in_force_again(publisher: Client, submitted: Rule
 
 
 def send(client: Client, draft: RuleSet, key: str = "", **changes: object) -> Any:
-    address = url(draft, "rule", key) if key else url(draft, "add_rule")
-    return client.post(address, {**RULE, **changes}, follow=True)
+    return client.post(url(draft, "rule", key), {**RULE, **changes}, follow=True)
 
 
 def test_a_rule_is_added_and_its_key_made_from_its_name(drafter: Client, draft: RuleSet) -> None:
@@ -377,14 +377,14 @@ def test_a_rule_written_as_code_with_its_parameters(drafter: Client, draft: Rule
 
 def test_rules_are_moved_and_taken_out(drafter: Client, draft: RuleSet) -> None:
     keys = list(draft.rules.values_list("key", flat=True))
-    drafter.post(url(draft, "move", keys[1]), {"to": "up"})
-    drafter.post(url(draft, "move", keys[1]), {"to": "up"})
+    drafter.post(url(draft, "move"), {"key": keys[1], "to": "up"})
+    drafter.post(url(draft, "move"), {"key": keys[1], "to": "up"})
     assert list(draft.rules.values_list("key", flat=True)) == [keys[1], keys[0], *keys[2:]]
     rule = draft.rules.get(key=keys[1])
     assert "by somebody else meanwhile" in words(
-        drafter.post(url(draft, "remove", rule.key), {"seen": "old"}, follow=True)
+        drafter.post(url(draft, "remove"), {"key": rule.key, "seen": "old"}, follow=True)
     )
-    drafter.post(url(draft, "remove", rule.key), {"seen": rulesets.token_of(rule)})
+    drafter.post(url(draft, "remove"), {"key": rule.key, "seen": rulesets.token_of(rule)})
     assert not draft.rules.filter(key=keys[1]).exists()
 
 

@@ -165,9 +165,10 @@
         const askCheck = asker(form, form.dataset.check);
 
         const check = async () => {
+            const text = area.value;
             panel.setAttribute("aria-busy", "true");
             const answer = area.value.length > most * 10 ? { refused: 413 } : await askCheck();
-            if (!answer) return;
+            if (!answer || area.value !== text) return; // the next check is on its way
             panel.removeAttribute("aria-busy");
             if (answer.html !== undefined) {
                 panel.innerHTML = answer.html; // rendered and escaped by our own server
