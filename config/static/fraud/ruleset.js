@@ -121,7 +121,7 @@
             choose(0);
         };
         const open = async (isAsked, ticket = ++newest) => {
-            if (ticket !== newest) return;
+            if (ticket !== newest || area.value.length > Number(area.form.dataset.most)) return;
             const answer = await ask({ cursor: area.selectionEnd });
             if (answer && ticket === newest && document.activeElement === area) show(answer.items ?? [], isAsked);
         };
