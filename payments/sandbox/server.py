@@ -50,6 +50,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(address, Handler)
         self.gateway = gateway
         self.stopping = threading.Event()
+        self.silences = 0  # the requests that were left without an answer, each after all that it did
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
 
@@ -62,6 +63,16 @@ class Server(ThreadingHTTPServer):
             with self._changed:
                 self._open.discard(request)
                 self._changed.notify_all()
+
+    def fall_silent(self) -> None:
+        with self._changed:
+            self.silences += 1
+            self._changed.notify_all()
+
+    def await_silence(self, number: int, *, seconds: float) -> bool:
+        """Whether so many requests have been left without an answer by then: a client may give up before."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.silences >= number, timeout=seconds)
 
     def end_connections(self) -> None:
         """Let answers that are being made be sent, and take no further request on any connection."""
@@ -167,6 +178,7 @@ class Handler(BaseHTTPRequestHandler):
     def hang(self) -> None:
         """Say nothing until the client gives up, at most a minute."""
         self.close_connection = True
+        self.server.fall_silent()
         deadline = time.monotonic() + HANG_SECONDS
         while time.monotonic() < deadline and not self.server.stopping.is_set():
             readable, _, _ = select.select([self.connection], [], [], 0.2)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,9 @@ class TillWorld:
 
     def fail_next(self, operation: str, fault: str, *, operation_id: str, times: int = 1) -> None:
         self.faults += [(VERBS[operation], operation_id, fault)] * times
+
+    def silence(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def authenticate(self, reference: str, *, success: bool) -> None:
         raise NotImplementedError

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import pytest
 
-from payments.errors import InvalidRequestError
+from payments.errors import GatewayTimeoutError, InvalidRequestError
 from payments.gateways.base import (
     CaptureRequest,
     ChargeRequest,
@@ -30,8 +31,11 @@ from payments.gateways.base import (
 from payments.ids import new_id
 from payments.kinds import DisputeStage, OperationKind
 from payments.money import Money
+from payments.sandbox.server import Running
 
 EUR = "EUR"
+PATIENCE = 60.0  # seconds: what a call that is answered may take, however busy the machine is
+HASTE = 1.0  # half of it to read: what is waited for an answer that never comes
 Result = ChargeResult | RefundResult
 REFUSED = (ChargeStatus.DECLINED, ChargeStatus.FAILED, RefundStatus.FAILED)
 
@@ -49,6 +53,9 @@ class World(Protocol):
 
         timeout_before, timeout_after, reset_before, reset_after, 500, 500_after, 429.
         """
+
+    def silence(self) -> AbstractContextManager[None]:
+        """A block with one call that is never answered: it ends when the gateway has done what it does with it."""
 
     def authenticate(self, reference: str, *, success: bool) -> str | None:
         """The customer passes or fails the challenge of this authorization; our operation names one that has no
@@ -105,6 +112,14 @@ DONE = {
 }
 
 
+@contextmanager
+def one_silence(running: Running) -> Iterator[None]:
+    """The `silence` of a world that is one of our stand-ins."""
+    number = running.server.silences + 1
+    yield
+    assert running.server.await_silence(number, seconds=PATIENCE), "no call was left without an answer"
+
+
 def is_about(fact: GatewayFact, operation_id: str, own_reference: str) -> bool:
     """By our id; or, where a webhook carries none of ours or another's, by the reference that the answer gave."""
     result = fact.result
@@ -113,11 +128,15 @@ def is_about(fact: GatewayFact, operation_id: str, own_reference: str) -> bool:
 
 
 class Shop:
-    """Makes the requests of one payment. What is only received at first is followed to its end."""
+    """Makes the requests of one payment. What is only received at first is followed to its end.
 
-    def __init__(self, gateway: PaymentGateway, world: World) -> None:
+    `hasty` is the gateway as one that gives up soon has it, for calls that are never answered.
+    """
+
+    def __init__(self, gateway: PaymentGateway, world: World, hasty: PaymentGateway | None = None) -> None:
         self.gateway = gateway
         self.world = world
+        self.hasty = hasty or gateway
         self.operation_id = new_id("op")
         self.payment_id = new_id("pay")
         self.order_id = new_id("ord")
@@ -130,7 +149,7 @@ class Shop:
 
     def another(self) -> Shop:
         """Another payment in the same world."""
-        return Shop(self.gateway, self.world)
+        return Shop(self.gateway, self.world, self.hasty)
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -301,7 +320,7 @@ class Shop:
         assert found is not None
         return found
 
-    # --- refusals and repetitions ---------------------------------------------------------------------------
+    # --- refusals, losses and repetitions -------------------------------------------------------------------
 
     def assert_refused(
         self, send: Callable[[], Result], error: type[Exception] = InvalidRequestError
@@ -314,6 +333,17 @@ class Shop:
             return
         assert capabilities.asynchronous_captures or capabilities.asynchronous_refunds, "it was not refused"
         assert result.status in REFUSED
+
+    def lose(self, fault: str, send: Callable[[], Result]) -> None:
+        """Send what meets this fault and is not answered, so that nobody knows what became of it."""
+        hangs = fault.startswith("timeout")
+        patient = self.gateway
+        self.gateway = self.hasty if hangs else patient
+        try:
+            with self.world.silence() if hangs else nullcontext(), pytest.raises(GatewayTimeoutError):
+                send()
+        finally:
+            self.gateway = patient
 
     def prepare(self, kind: OperationKind) -> Act:
         """A movement of this payment, with all that must come before it done."""

@@ -50,6 +50,7 @@ from payments.ids import new_id
 from payments.kinds import DisputeStage, DisputeState, OperationKind
 from payments.money import Money
 from payments.sandbox.adyen import start
+from tests.payments.gateways.contract_shop import HASTE, PATIENCE
 from tests.payments.gateways.test_adyen_contract import ACCOUNT, AdyenWorld, make_token
 from tests.payments.gateways.test_stripe import Script, answer, break_off, hang_up, serving
 
@@ -75,8 +76,8 @@ def error(status: int, code: str = "702", message: str = "no") -> Script:
     )
 
 
-def gateway(url: str, **more: Any) -> AdyenGateway:
-    return AdyenGateway(KEY, ACCOUNT, api_base=url, timeout=1.0, **more)
+def gateway(url: str, *, timeout: float = PATIENCE, **more: Any) -> AdyenGateway:
+    return AdyenGateway(KEY, ACCOUNT, api_base=url, timeout=timeout, **more)
 
 
 # --- connections --------------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def test_silence_leaves_the_outcome_unknown() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen(5)
         with pytest.raises(GatewayTimeoutError):
-            gateway(f"http://127.0.0.1:{silent.getsockname()[1]}").authorize(REQUEST)
+            gateway(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=HASTE).authorize(REQUEST)
 
 
 def test_a_wrong_address_is_our_mistake() -> None:
@@ -838,12 +839,12 @@ def test_texts_become_a_document_that_can_be_read() -> None:
 @pytest.fixture
 def world() -> Iterator[AdyenWorld]:
     with start() as running:
-        yield AdyenWorld(running.url)
+        yield AdyenWorld(running)
 
 
 @pytest.fixture
 def adyen(world: AdyenWorld) -> AdyenGateway:
-    return AdyenGateway(KEY, ACCOUNT, api_base=world.url, timeout=5.0)
+    return AdyenGateway(KEY, ACCOUNT, api_base=world.url)
 
 
 def charge(**changes: Any) -> ChargeRequest:
@@ -951,4 +952,4 @@ def test_the_days_report_balances_in_every_bucket(adyen: AdyenGateway, world: Ad
 
     assert (total("Received (PC)"), total("Authorised (PC)"), total("Captured (PC)")) == (0, 0, 0)
     assert total("Payable (SC)") + total("Commission (SC)") == 12.00
-    assert requests.get(f"{world.url}/_deliveries", timeout=5).json()["deliveries"]
+    assert requests.get(f"{world.url}/_deliveries", timeout=PATIENCE).json()["deliveries"]

@@ -7,6 +7,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from payments.gateways.base import ChargeResult, ChargeStatus, PaymentGateway, R
 from payments.kinds import DisputeStage, OperationKind
 from payments.money import Money
 from payments.sandbox.adyen import start
+from payments.sandbox.server import Running
 from tests.payments.gateways.contract import (
     EUR,
     CaptureContract,
@@ -27,8 +29,8 @@ from tests.payments.gateways.contract import (
     RefundContract,
     Shop,
 )
+from tests.payments.gateways.contract_shop import HASTE, PATIENCE, one_silence
 
-TIMEOUT = 1.0
 KEY = "AQE_contract"
 ACCOUNT = "CountinghouseECOM"
 
@@ -72,8 +74,9 @@ def make_token(card: str, **more: Any) -> str:
 class AdyenWorld:
     """The stand-in through its own controls; its webhooks are handed over instead of being delivered."""
 
-    def __init__(self, url: str, *, several_captures: bool = False) -> None:
-        self.url = url
+    def __init__(self, running: Running, *, several_captures: bool = False) -> None:
+        self.running = running
+        self.url = running.url
         self.told: list[Mapping[str, Any]] = []
         self.post("/_settings", {"several_captures": several_captures})
 
@@ -83,6 +86,9 @@ class AdyenWorld:
     def fail_next(self, operation: str, fault: str, *, operation_id: str, times: int = 1) -> None:
         planned = {"fault": fault, "operation": OPERATIONS.get(operation, operation), "times": times}
         self.post("/_faults", {**planned, "match": {"operation_id": operation_id}})
+
+    def silence(self) -> AbstractContextManager[None]:
+        return one_silence(self.running)
 
     def authenticate(self, reference: str, *, success: bool) -> str:
         returned = self.post("/_authenticate", {"reference": reference, "success": success})
@@ -103,7 +109,7 @@ class AdyenWorld:
 
     def count_movements(self, operation_id: str) -> Counter[str]:
         query = {"metadata": {"operation_id": operation_id}}
-        books = requests.get(f"{self.url}/_books", json=query, timeout=5).json()
+        books = requests.get(f"{self.url}/_books", json=query, timeout=PATIENCE).json()
         totals: Counter[str] = Counter()
         for payment in books["payments"].values():
             totals.update({name: number for name, number in payment.items() if isinstance(number, int)})
@@ -123,14 +129,14 @@ class AdyenWorld:
             self.post("/_disputes", {"dispute": dispute, "event": event})
 
     def evidence(self, dispute: str) -> bytes:
-        given = requests.get(f"{self.url}/_evidence", params={"dispute": dispute}, timeout=5).json()
+        given = requests.get(f"{self.url}/_evidence", params={"dispute": dispute}, timeout=PATIENCE).json()
         return b"\n".join(base64.b64decode(content) for content in given["documents"])
 
     def tomorrow(self) -> None:
         self.post("/_clock", {"advance_seconds": 24 * 60 * 60})
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        response = requests.post(f"{self.url}{path}", json=body, timeout=5)
+        response = requests.post(f"{self.url}{path}", json=body, timeout=PATIENCE)
         response.raise_for_status()
         return response.json()
 
@@ -158,11 +164,15 @@ class TestAdyen(GatewayContract):
     @pytest.fixture
     def world(self) -> Iterator[AdyenWorld]:
         with start() as running:
-            yield AdyenWorld(running.url)
+            yield AdyenWorld(running)
 
     @pytest.fixture
     def gateway(self, world: AdyenWorld) -> PaymentGateway:
-        return AdyenGateway(KEY, ACCOUNT, api_base=world.url, timeout=TIMEOUT)
+        return AdyenGateway(KEY, ACCOUNT, api_base=world.url, timeout=PATIENCE)
+
+    @pytest.fixture
+    def hasty(self, world: AdyenWorld) -> PaymentGateway:
+        return AdyenGateway(KEY, ACCOUNT, api_base=world.url, timeout=HASTE)
 
     def read_report(self, report: bytes, shop: Shop) -> list[tuple[str, str]]:
         return read_report(report, shop)
@@ -282,11 +292,11 @@ class TestAdyenWithConsent(CaptureContract, RefundContract, EventContract):
     @pytest.fixture
     def world(self) -> Iterator[AdyenWorld]:
         with start() as running:
-            yield AdyenWorld(running.url, several_captures=True)
+            yield AdyenWorld(running, several_captures=True)
 
     @pytest.fixture
     def gateway(self, world: AdyenWorld) -> PaymentGateway:
-        return AdyenGateway(KEY, ACCOUNT, api_base=world.url, several_captures=True, timeout=TIMEOUT)
+        return AdyenGateway(KEY, ACCOUNT, api_base=world.url, several_captures=True, timeout=PATIENCE)
 
     @pytest.fixture
     def shop(self, gateway: PaymentGateway, world: AdyenWorld) -> Shop:

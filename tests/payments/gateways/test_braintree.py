@@ -56,6 +56,7 @@ from payments.ids import new_id
 from payments.kinds import EVIDENCE_KINDS, DisputeStage, DisputeState, OperationKind
 from payments.money import Money, exponent
 from payments.sandbox.braintree import start
+from tests.payments.gateways.contract_shop import HASTE, PATIENCE
 from webhooks.verifiers import braintree as verifier
 
 EUR = "EUR"
@@ -68,14 +69,14 @@ CARD_NUMBER = "4242424242424242"
 class Shop:
     """Payments at a Braintree whose batch runs when it is told to."""
 
-    def __init__(self, url: str, *, several_captures: bool = True, timeout: float = 5.0) -> None:
+    def __init__(self, url: str, *, several_captures: bool = True, timeout: float = PATIENCE) -> None:
         self.url = url
         self.gateway = BraintreeGateway(
             "m", "public", "private", api_base=url, timeout=timeout, several_captures=several_captures
         )
 
     def control(self, path: str, **body: Any) -> Any:
-        response = requests.post(f"{self.url}{path}", json=body, timeout=5)
+        response = requests.post(f"{self.url}{path}", json=body, timeout=PATIENCE)
         response.raise_for_status()
         return response.json()
 
@@ -114,7 +115,7 @@ class Shop:
         return list(self.gateway.read_event(payload))
 
     def books(self) -> dict[str, int]:
-        return dict(requests.get(f"{self.url}/_books", timeout=5).json())
+        return dict(requests.get(f"{self.url}/_books", timeout=PATIENCE).json())
 
 
 @pytest.fixture
@@ -602,8 +603,8 @@ def break_off(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n<transaction><id>1</id>")
 
 
-def gateway(url: str) -> BraintreeGateway:
-    return BraintreeGateway("m", "public", "private", api_base=url, timeout=1.0)
+def gateway(url: str, *, timeout: float = PATIENCE) -> BraintreeGateway:
+    return BraintreeGateway("m", "public", "private", api_base=url, timeout=timeout)
 
 
 def test_nobody_listening_means_surely_not_sent() -> None:
@@ -629,7 +630,7 @@ def test_silence_leaves_the_outcome_unknown() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen(5)
         with pytest.raises(GatewayTimeoutError):
-            gateway(f"http://127.0.0.1:{silent.getsockname()[1]}").authorize(REQUEST)
+            gateway(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=HASTE).authorize(REQUEST)
 
 
 TRANSACTION = "<id>t1</id><type>sale</type><status>{status}</status><amount>{amount}</amount>"

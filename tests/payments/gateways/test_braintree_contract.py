@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -17,10 +18,11 @@ from payments.gateways.base import ChargeStatus, PaymentGateway
 from payments.gateways.braintree import BraintreeGateway
 from payments.kinds import DisputeStage
 from payments.sandbox.braintree import start
+from payments.sandbox.server import Running
 from tests.payments.gateways.contract import GatewayContract, Shop
+from tests.payments.gateways.contract_shop import HASTE, PATIENCE, one_silence
 from webhooks.verifiers import braintree as verifier
 
-TIMEOUT = 1.0
 KEYS = "public|private"
 CURRENCIES = ("JPY", "KWD")
 CARDS = {
@@ -46,8 +48,9 @@ STAGES = {DisputeStage.INQUIRY: "retrieval"}
 class BraintreeWorld:
     """The sandbox's Braintree through its own controls; captures settle at once, so that they can be refunded."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.url = running.url
         self.offset = timedelta()
         self.told: list[Mapping[str, Any]] = []
         accounts = {f"shop_{currency}": currency for currency in CURRENCIES}
@@ -61,6 +64,9 @@ class BraintreeWorld:
         planned = {"fault": fault, "operation": OPERATIONS.get(operation, operation), "times": times}
         self._post("/_faults", {**planned, "match": {"operation_id": operation_id}})
 
+    def silence(self) -> AbstractContextManager[None]:
+        return one_silence(self.running)
+
     def authenticate(self, reference: str, *, success: bool) -> None:
         raise NotImplementedError("the browser authenticates a nonce before it is charged")
 
@@ -72,7 +78,7 @@ class BraintreeWorld:
 
     def count_movements(self, operation_id: str) -> Counter[str]:
         query = {"operation_id": operation_id}
-        return Counter(requests.get(f"{self.url}/_books", params=query, timeout=5).json())
+        return Counter(requests.get(f"{self.url}/_books", params=query, timeout=PATIENCE).json())
 
     def dispute(self, reference: str, *, stage: DisputeStage) -> str:
         body = {"transaction": reference, "kind": STAGES.get(stage, stage.value)}
@@ -86,7 +92,7 @@ class BraintreeWorld:
         self._tell(f"dispute_{status}", dispute)
 
     def evidence(self, dispute: str) -> bytes:
-        given = requests.get(f"{self.url}/_evidence", params={"dispute": dispute}, timeout=5).json()
+        given = requests.get(f"{self.url}/_evidence", params={"dispute": dispute}, timeout=PATIENCE).json()
         return b"\n".join(text.encode("latin-1", "replace") for text in given["comments"] + given["files"])
 
     def tomorrow(self) -> None:
@@ -104,9 +110,22 @@ class BraintreeWorld:
         self.told.append(json.loads(verifier.read_envelope(body).content))
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        response = requests.post(f"{self.url}{path}", json=body, timeout=5)
+        response = requests.post(f"{self.url}{path}", json=body, timeout=PATIENCE)
         response.raise_for_status()
         return response.json()
+
+
+def connect(world: BraintreeWorld, *, timeout: float) -> PaymentGateway:
+    return BraintreeGateway(
+        "shop",
+        "public",
+        "private",
+        api_base=world.url,
+        timeout=timeout,
+        merchant_accounts={currency: f"shop_{currency}" for currency in CURRENCIES},
+        several_captures=True,
+        clock=world.now,
+    )
 
 
 class TestBraintree(GatewayContract):
@@ -115,20 +134,15 @@ class TestBraintree(GatewayContract):
     @pytest.fixture
     def world(self) -> Any:
         with start() as sandbox:
-            yield BraintreeWorld(sandbox.url)
+            yield BraintreeWorld(sandbox)
 
     @pytest.fixture
     def gateway(self, world: BraintreeWorld) -> PaymentGateway:
-        return BraintreeGateway(
-            "shop",
-            "public",
-            "private",
-            api_base=world.url,
-            timeout=TIMEOUT,
-            merchant_accounts={currency: f"shop_{currency}" for currency in CURRENCIES},
-            several_captures=True,
-            clock=world.now,
-        )
+        return connect(world, timeout=PATIENCE)
+
+    @pytest.fixture
+    def hasty(self, world: BraintreeWorld) -> PaymentGateway:
+        return connect(world, timeout=HASTE)
 
     def read_report(self, report: bytes, shop: Shop) -> list[tuple[str, str]]:
         """The world is its own, so every row is about this shop."""

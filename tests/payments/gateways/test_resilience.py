@@ -118,20 +118,20 @@ class Unreachable:
         with closing(socket.socket()) as unused:
             unused.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{unused.getsockname()[1]}"
-            return StripeGateway("sk_test_x", api_base=address, timeout=1.0).authorize(request)
+            return StripeGateway("sk_test_x", api_base=address).authorize(request)
 
 
 def test_two_network_errors_are_overcome_with_one_charge(name: str, sandbox: Sandbox) -> None:
-    stripe = StripeGateway("sk_test_x", api_base=sandbox.url, timeout=2.0)
-    world = SandboxWorld(sandbox.url)
+    stripe = StripeGateway("sk_test_x", api_base=sandbox.url)
+    world = SandboxWorld(sandbox)
     shop = Shop(wrap_gateway(Unreachable(stripe, times=2), name=name), world)
     assert shop.authorize().status is ChargeStatus.AUTHORIZED
     assert world.count_movements(shop.operation_id)["charges"] == 1
 
 
 def test_two_refusals_for_haste_are_overcome_with_one_charge(name: str, sandbox: Sandbox) -> None:
-    stripe = StripeGateway("sk_test_x", api_base=sandbox.url, timeout=2.0)
-    world = SandboxWorld(sandbox.url)
+    stripe = StripeGateway("sk_test_x", api_base=sandbox.url)
+    world = SandboxWorld(sandbox)
     shop = Shop(wrap_gateway(stripe, name=name), world)
     world.fail_next("authorize", "429", operation_id=shop.operation_id, times=2)
     assert shop.authorize().status is ChargeStatus.AUTHORIZED

@@ -46,6 +46,7 @@ from payments.gateways.stripe.requests import MAX_CAPTURES, build_charge, build_
 from payments.ids import new_id
 from payments.kinds import EVIDENCE_KINDS, DisputeStage, DisputeState, OperationKind
 from payments.money import Money
+from tests.payments.gateways.contract_shop import HASTE, PATIENCE
 
 KEY = "sk_test_4eC39HqLyjWDarjtT1zdp7dc"
 CARD_NUMBER = "4242424242424242"
@@ -112,8 +113,8 @@ def break_off(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"id": "pi_1"')
 
 
-def gateway(url: str) -> StripeGateway:
-    return StripeGateway(KEY, api_base=url, timeout=1.0)
+def gateway(url: str, *, timeout: float = PATIENCE) -> StripeGateway:
+    return StripeGateway(KEY, api_base=url, timeout=timeout)
 
 
 # --- connections --------------------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def test_a_connection_that_is_never_accepted_means_surely_not_sent() -> None:
             client.setblocking(False)
             client.connect_ex(full.getsockname())
         with pytest.raises(NetworkError):
-            gateway(f"http://127.0.0.1:{full.getsockname()[1]}").authorize(REQUEST)
+            gateway(f"http://127.0.0.1:{full.getsockname()[1]}", timeout=HASTE).authorize(REQUEST)
         for client in waiting:
             client.close()
 
@@ -156,7 +157,7 @@ def test_silence_leaves_the_outcome_unknown() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen(5)
         with pytest.raises(GatewayTimeoutError):
-            gateway(f"http://127.0.0.1:{silent.getsockname()[1]}").authorize(REQUEST)
+            gateway(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=HASTE).authorize(REQUEST)
 
 
 def test_a_wrong_address_is_our_mistake() -> None:

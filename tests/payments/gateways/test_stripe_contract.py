@@ -6,6 +6,7 @@ import csv
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from payments.gateways.base import PaymentGateway
 from payments.gateways.stripe import StripeGateway
 from payments.kinds import DisputeStage
 from payments.sandbox import Sandbox, start
+from payments.sandbox.server import Running
 from tests.payments.gateways.contract import GatewayContract, Shop
+from tests.payments.gateways.contract_shop import HASTE, PATIENCE, one_silence
 
-TIMEOUT = 1.0
 KEY = "sk_test_contract"
 
 CARDS = {
@@ -44,8 +46,9 @@ OPERATIONS = {"void": "cancel", "fetch": "retrieve"}  # where the sandbox has an
 class SandboxWorld:
     """The sandbox through its own controls."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, running: Running) -> None:
+        self.running = running
+        self.url = running.url
         self.began = int(time.time())
 
     def card(self, behaviour: str) -> str:
@@ -54,6 +57,9 @@ class SandboxWorld:
     def fail_next(self, operation: str, fault: str, *, operation_id: str, times: int = 1) -> None:
         planned = {"fault": fault, "operation": OPERATIONS.get(operation, operation), "times": times}
         self._post("/_faults", {**planned, "match": {"operation_id": operation_id}})
+
+    def silence(self) -> AbstractContextManager[None]:
+        return one_silence(self.running)
 
     def authenticate(self, reference: str, *, success: bool) -> None:
         self._post(f"/_authenticate/{reference}", {"success": success})
@@ -65,7 +71,8 @@ class SandboxWorld:
         found: list[Mapping[str, Any]] = []
         query: dict[str, Any] = {"created[gte]": self.began, "limit": 100}
         while True:
-            answer = requests.get(f"{self.url}/v1/events", params=query, auth=(KEY, ""), timeout=5).json()
+            response = requests.get(f"{self.url}/v1/events", params=query, auth=(KEY, ""), timeout=PATIENCE)
+            answer = response.json()
             found += answer["data"]
             if not answer["has_more"]:
                 return found[::-1]
@@ -73,7 +80,7 @@ class SandboxWorld:
 
     def count_movements(self, operation_id: str) -> Counter[str]:
         query = {"metadata[operation_id]": operation_id}
-        books = requests.get(f"{self.url}/_books", params=query, timeout=5).json()
+        books = requests.get(f"{self.url}/_books", params=query, timeout=PATIENCE).json()
         totals: Counter[str] = Counter()
         for intent in books["payment_intents"].values():
             totals.update({name: number for name, number in intent.items() if isinstance(number, int)})
@@ -87,13 +94,13 @@ class SandboxWorld:
         self._post("/_disputes", {"dispute": dispute, "status": "won" if won else "lost"})
 
     def evidence(self, dispute: str) -> bytes:
-        return requests.get(f"{self.url}/_disputes/{dispute}/evidence", timeout=5).content
+        return requests.get(f"{self.url}/_disputes/{dispute}/evidence", timeout=PATIENCE).content
 
     def tomorrow(self) -> None:
         self._post("/_clock", {"advance_seconds": 24 * 60 * 60})
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = requests.post(f"{self.url}{path}", json=body, timeout=5)
+        answer = requests.post(f"{self.url}{path}", json=body, timeout=PATIENCE)
         answer.raise_for_status()
         return answer.json()
 
@@ -105,14 +112,18 @@ class TestStripe(GatewayContract):
     def world(self, request: pytest.FixtureRequest, sandbox: Sandbox) -> Any:
         """The report's test moves the clock, so it has a world of its own."""
         if "reported" not in request.node.name:
-            yield SandboxWorld(sandbox.url)
+            yield SandboxWorld(sandbox)
             return
         with start() as own:
-            yield SandboxWorld(own.url)
+            yield SandboxWorld(own)
 
     @pytest.fixture
     def gateway(self, world: SandboxWorld) -> PaymentGateway:
-        return StripeGateway(KEY, api_base=world.url, timeout=TIMEOUT)
+        return StripeGateway(KEY, api_base=world.url, timeout=PATIENCE)
+
+    @pytest.fixture
+    def hasty(self, world: SandboxWorld) -> PaymentGateway:
+        return StripeGateway(KEY, api_base=world.url, timeout=HASTE)
 
     def read_report(self, report: bytes, shop: Shop) -> list[tuple[str, str]]:
         rows = csv.DictReader(report.decode().splitlines())

@@ -44,7 +44,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def world(kind: str) -> Iterator[Any]:
     with ExitStack() as stack:
-        yield WORLDS[kind](stack.enter_context(STAND_INS[kind]()).url)
+        yield WORLDS[kind](stack.enter_context(STAND_INS[kind]()))
 
 
 @pytest.fixture
