@@ -7,14 +7,25 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.db import connection, transaction
 from django.db.backends.postgresql.operations import DatabaseOperations
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 from pytest_django import DjangoDbBlocker
 
 from config import embedded
 from fraud.live import forget_plan
+from payments.api import throttling
+from payments.gateways import resilience
+
+# A limit costs time only where something is broken: none may fail what is slow on a busy machine.
+PATIENCE_SECONDS = 60.0
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # As root the sandbox of Chromium does not start; the rest keeps it from calling its maker.
@@ -33,6 +44,15 @@ NO_BROWSER = (
 )
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Tell .ci/run which tests failed, but only when every test was run."""
+    file, reporter = os.environ.get("FAILED_TESTS_FILE"), session.config.pluginmanager.get_plugin("terminalreporter")
+    if file and reporter and exitstatus == pytest.ExitCode.TESTS_FAILED:
+        failed = [*reporter.stats.get("failed", []), *reporter.stats.get("error", [])]
+        Path(file).write_text("".join(f"{name}\n" for name in dict.fromkeys(one.nodeid for one in failed)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def servers() -> Iterator[None]:
     """PostgreSQL and Redis for this session, where the environment named none (see tests/settings.py)."""
@@ -42,6 +62,16 @@ def servers() -> Iterator[None]:
         yield
         return
     with embedded.running(fast=True, postgres=postgres, redis=redis):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_redis() -> Iterator[None]:
+    """A Redis that is slow to answer is not given up for the counters of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throttling, "REDIS_TIMEOUT_SECONDS", PATIENCE_SECONDS)
+        waits = dict.fromkeys(resilience.REDIS_PATIENCE, PATIENCE_SECONDS)
+        patch.setattr(resilience, "REDIS_PATIENCE", waits)
         yield
 
 
@@ -100,7 +130,9 @@ def chromium() -> Iterator[Browser]:
     # Playwright leaves its event loop in this thread, and Django would refuse every query beside one.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(playwright), args=BROWSER_FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=find_browser(playwright), args=BROWSER_FLAGS, timeout=180_000
+        )
         yield browser
         browser.close()
 

@@ -195,7 +195,7 @@ def place_order(access: dict[str, str]) -> dict[str, object]:
     }
     url = f"{access['url']}/api/v1/orders"
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return dict(json.load(response))
 
 
@@ -208,7 +208,7 @@ def test_the_demo_serves_ends_on_sigterm_and_survives_kill_9(checkout: Path) -> 
     first = start_demo(checkout)
     wait_for(file.exists, first, checkout)
     access = json.loads(file.read_text())
-    with urllib.request.urlopen(f"{access['url']}/admin/login/", timeout=30) as page:
+    with urllib.request.urlopen(f"{access['url']}/admin/login/", timeout=60) as page:
         assert page.status == 200
     assert place_order(access)["state"] == "paid"
     wait_for(lambda: " order.paid " in (checkout / RECEIVER_LOG).read_text(), first, checkout)

@@ -94,7 +94,7 @@ def test_a_history_has_everything_that_happens_in_a_shop_and_its_books_hold(sand
     assert Review.objects.open().count() == demo_history.OPEN_REVIEWS
     assert Order.objects.filter(state="blocked").exists()
     assert_it_is_past()
-    assert requests.get(f"{sandbox.url}/_deliveries", timeout=5).json() == {"deliveries": []}
+    assert requests.get(f"{sandbox.url}/_deliveries", timeout=60).json() == {"deliveries": []}
     assert "nothing was added" in seed(sandbox)
     assert "nothing was added" in seed(sandbox, days=30)
 

@@ -16,7 +16,7 @@ from webhooks.verifiers import stripe
 
 pytestmark = pytest.mark.faults
 
-SECONDS = 20
+SECONDS = 120
 FUZZED = 150
 
 

@@ -78,12 +78,10 @@ def await_quiet(shop: Shop, order_id: str) -> None:
     )
     wait_until(
         lambda: not shop.sql(sagas, order_id, ["COMPLETED", "COMPENSATED"]),
-        seconds=30,
         what=lambda: shop.sql(sagas, order_id, ["COMPLETED", "COMPENSATED"]),
     )
     webhooks = "SELECT event_type, state, last_error FROM webhooks_inboundwebhook WHERE state <> ALL(%s)"
     wait_until(
         lambda: not shop.sql(webhooks, ["processed", "ignored"]),
-        seconds=30,
         what=lambda: shop.sql(webhooks, ["processed", "ignored"]),
     )

@@ -51,7 +51,7 @@ def event(shop: Shop, events: list[dict[str, Any]]) -> dict[str, Any]:
     Nothing else is under way by then: what a worker had in hand when it was cut off waits for its lease.
     """
     received = "SELECT event_type FROM webhooks_inboundwebhook WHERE state = 'received'"
-    wait_until(lambda: not shop.sql(received), seconds=60, what=lambda: shop.sql(received))
+    wait_until(lambda: not shop.sql(received), what=lambda: shop.sql(received))
     return events.pop()
 
 
@@ -68,7 +68,7 @@ def send(shop: Shop, event: dict[str, Any], event_id: str, *, url: str = "") -> 
     body = json.dumps(event | {"id": event_id}).encode()
     signature = stripe.sign(body, secret=shop.webhook_secret, timestamp=int(time.time()))
     headers = {"Content-Type": "application/json", "Stripe-Signature": signature}
-    return requests.post((url or shop.url) + WEBHOOK_PATH, data=body, headers=headers, timeout=30)
+    return requests.post((url or shop.url) + WEBHOOK_PATH, data=body, headers=headers, timeout=60)
 
 
 def send_until_taken(shop: Shop, event: dict[str, Any], event_id: str, *, url: str = "") -> list[int]:
@@ -82,7 +82,7 @@ def send_until_taken(shop: Shop, event: dict[str, Any], event_id: str, *, url: s
         return statuses[-1] == 200
 
     statuses: list[int] = []
-    wait_until(once, seconds=60, what=lambda: f"{event_id}: {statuses}")
+    wait_until(once, what=lambda: f"{event_id}: {statuses}")
     return statuses
 
 
@@ -94,7 +94,7 @@ def count_rows(shop: Shop, event_id: str) -> int:
 def await_processed(shop: Shop, event_id: str) -> None:
     query = "SELECT state, attempts, last_error FROM webhooks_inboundwebhook WHERE event_id = %s"
     look = lambda: [row for row in shop.sql(query, event_id) if row[0] == "processed"]  # noqa: E731
-    wait_until(look, seconds=60, what=lambda: shop.sql(query, event_id))
+    wait_until(look, what=lambda: shop.sql(query, event_id))
 
 
 # --- the database -------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_database_that_stops_during_a_delivery_is_a_503_and_the_retry_is_proce
         sender.start()
         wait_until(lambda: is_waiting(server, shop), what="the delivery waits for its insert")
         with altered(server, shop, "ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"):
-            sender.join(30)
+            sender.join()
             answers.append(send(shop, event, "evt_stopped_1"))
     assert [answer.status_code for answer in answers] == [503, 503]
     assert {answer.json()["code"] for answer in answers} == {"not_stored"}

@@ -44,7 +44,7 @@ def place_32(shop: Shop, name: str, *, url: str) -> Counter[str]:
     assert {answer.status_code for answer in answers} <= {201, 202, 403}, [answer.text for answer in answers]
     for answer in answers:
         if answer.status_code == 202:  # a slow machine: the order goes on without its caller
-            shop.await_state(answer.json()["id"], "paid", "blocked", seconds=60)
+            shop.await_state(answer.json()["id"], "paid", "blocked")
     orders = shop.sql("SELECT id, state FROM payments_order WHERE reference LIKE %s", f"{name}-%")
     charges = Counter({"paid": 0, "blocked": 0})
     for order_id, state in orders:

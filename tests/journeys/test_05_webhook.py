@@ -26,7 +26,7 @@ def sign(body: bytes, secret: str, *, at: float | None = None) -> str:
 
 def deliver(shop: Shop, body: bytes, signature: str) -> requests.Response:
     headers = {"Content-Type": "application/json", "Stripe-Signature": signature}
-    return requests.post(shop.url + WEBHOOK_PATH, data=body, headers=headers, timeout=30)
+    return requests.post(shop.url + WEBHOOK_PATH, data=body, headers=headers, timeout=60)
 
 
 def find_event(shop: Shop, order_id: str, kind: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_a_card_number_is_masked_wherever_it_ends(shop: Shop) -> None:
     shop.pay(reference="story-7")
     refused = shop.place(reference="story-7-api", metadata={"said": SPACED})
     assert (refused.status_code, refused.json()["code"]) == (422, "card_data_refused"), refused.text
-    requests.get(f"{shop.url}/api/v1/orders/{NUMBER}", headers={"User-Agent": f"phone {SPACED}"}, timeout=30)
+    requests.get(f"{shop.url}/api/v1/orders/{NUMBER}", headers={"User-Agent": f"phone {SPACED}"}, timeout=60)
     script = shop.manage("shell", "-c", SCRIPT, check=False)
     assert "ValueError" in script.stderr
     send_webhooks_with_numbers(shop)
@@ -59,7 +59,7 @@ def send_webhooks_with_numbers(shop: Shop) -> None:
         event = {"id": name, "object": "event", "type": kind, "created": 1, "data": {"object": content}}
         body = json.dumps(event).encode()
         assert deliver(shop, body, sign(body, shop.webhook_secret)).status_code == 200
-    requests.post(f"{shop.url}{WEBHOOK_PATH}?card={NUMBER}", data=NUMBER, timeout=30)
+    requests.post(f"{shop.url}{WEBHOOK_PATH}?card={NUMBER}", data=NUMBER, timeout=60)
     waiting = (
         "SELECT event_id FROM webhooks_inboundwebhook WHERE event_id LIKE 'evt_story7%%' AND attempts = 0"
     )

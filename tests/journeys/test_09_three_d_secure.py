@@ -35,7 +35,7 @@ def test_the_customer_authenticates_and_the_order_is_paid(shop: Shop, chromium: 
 
 def test_an_abandoned_challenge_is_voided_at_its_deadline(shop: Shop) -> None:
     url = free_url()
-    hasty = shop.start_web("hasty web", url=url, CUSTOMER_ACTION_SECONDS="2")
+    hasty = shop.start_web("hasty web", url=url, CUSTOMER_ACTION_SECONDS="5")
     try:
         order = challenge(shop, "story-9-abandoned", url=url)
         shop.await_state(order["id"], "expired")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.journeys.shop import Shop
+from tests.journeys.shop import Shop, free_url
 from tests.journeys.waiting import wait_until
 
 pytestmark = [pytest.mark.journey, pytest.mark.faults]
@@ -23,14 +23,15 @@ def test_a_killed_web_process_charges_once_and_gives_the_same_answer(shop: Shop)
         "payment_method": "tok_timeout_after_story10",  # authorizes, and keeps the answer to itself
         "customer": {"id": "cus_10", "email": "story10@example.com"},
     }
+    url = free_url()
+    shop.start_web("mortal web", url=url, SAGA_LEASE_SECONDS="2")
     with ThreadPoolExecutor(1) as pool:
-        lost = pool.submit(place_and_lose, shop, request)
+        lost = pool.submit(place_and_lose, shop, request, url)
         wait_until(lambda: find_charges(shop) == 1)
-        shop.kill("web")
+        shop.kill("mortal web")
         assert lost.result() is None
-    shop.start_web()
 
-    first = wait_until(lambda: answered(shop, request), seconds=40)
+    first = wait_until(lambda: answered(shop, request))
     again = shop.place(**request)
     assert again.content == first.content
     assert again.headers["Idempotent-Replayed"] == "true"
@@ -40,9 +41,9 @@ def test_a_killed_web_process_charges_once_and_gives_the_same_answer(shop: Shop)
     shop.assert_books_hold()
 
 
-def place_and_lose(shop: Shop, request: dict[str, Any]) -> requests.Response | None:
+def place_and_lose(shop: Shop, request: dict[str, Any], url: str) -> requests.Response | None:
     with suppress(requests.ConnectionError):
-        return shop.place(**request)
+        return shop.place(**request, url=url)
     return None
 
 

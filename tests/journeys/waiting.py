@@ -8,9 +8,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 PAUSE_SECONDS = 0.05
+PATIENCE_SECONDS = 120.0  # costs time only where something is broken
 
 
-def wait_until(look: Callable[[], T | None], *, seconds: float = 20, what: object = "") -> T:
+def wait_until(look: Callable[[], T | None], *, seconds: float = PATIENCE_SECONDS, what: object = "") -> T:
     """Look until it is true, and return what was seen; fail with what was seen last when it never is."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):

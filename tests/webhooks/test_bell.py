@@ -31,7 +31,7 @@ class Task:
 def test_a_ring_sends_one_message_from_another_thread() -> None:
     task = Task()
     Bell(task).ring()  # type: ignore[arg-type]
-    assert task.sent.acquire(timeout=30)
+    assert task.sent.acquire(timeout=60)
 
 
 def test_many_rings_at_once_are_few_messages() -> None:
@@ -39,7 +39,7 @@ def test_many_rings_at_once_are_few_messages() -> None:
     bell = Bell(task)  # type: ignore[arg-type]
     for _ in range(1000):
         bell.ring()
-    assert task.sent.acquire(timeout=30)
+    assert task.sent.acquire(timeout=60)
     more = 0
     while task.sent.acquire(timeout=0.2):
         more += 1
@@ -50,9 +50,9 @@ def test_a_broker_that_fails_is_asked_again_by_the_next_ring() -> None:
     task = Task(failures=1)
     bell = Bell(task)  # type: ignore[arg-type]
     bell.ring()
-    assert task.sent.acquire(timeout=30)
+    assert task.sent.acquire(timeout=60)
     bell.ring()
-    assert task.sent.acquire(timeout=30)
+    assert task.sent.acquire(timeout=60)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -64,7 +64,7 @@ def test_without_a_transaction_it_rings_at_once_and_within_one_on_commit() -> No
         transaction.set_rollback(True)
     assert bell._thread is None
     bell.ring_on_commit()
-    assert task.sent.acquire(timeout=30)
+    assert task.sent.acquire(timeout=60)
 
 
 @pytest.mark.django_db(transaction=True)

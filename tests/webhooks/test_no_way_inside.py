@@ -123,7 +123,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def send(url: str) -> transport.Answer:
-    return post(url, body=BODY, headers={}, allow_private=False, seconds=5)
+    return post(url, body=BODY, headers={}, allow_private=False, seconds=60)
 
 
 @pytest.mark.parametrize("url", WRITTEN)
@@ -209,7 +209,7 @@ def redirecting(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
     thread.start()
     monkeypatch.setattr(transport.certifi, "where", lambda: str(certificate))
     yield listener.getsockname(), names, requests
-    thread.join(5)
+    thread.join(60)
     listener.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from payments.sandbox import Sandbox, start
 from tests.factories.payments import ApiClientFactory, GatewayAccountFactory
 from tests.fakes import ScriptedScreener
 from tests.payments.conftest import screener as screener
-from tests.wire.shop import TIMEOUT_SECONDS, MortalGateway, WiredShop
+from tests.wire.shop import MortalGateway, WiredShop
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +28,7 @@ def wired(
     db: None, sandbox: Sandbox, screener: ScriptedScreener, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[WiredShop]:
     """Without the resilience stack: its breaker would rightly stop asking a gateway that fails so often."""
-    adapter = StripeGateway("sk_test_wire", api_base=sandbox.url, timeout=TIMEOUT_SECONDS)
-    gateway = MortalGateway(adapter)
+    gateway = MortalGateway(sandbox, partial(StripeGateway, "sk_test_wire", api_base=sandbox.url))
     monkeypatch.setattr(effects, "get_gateway", lambda account: gateway)
     GatewayAccount.objects.update(is_active=False)
     shop = WiredShop(sandbox, gateway, GatewayAccountFactory(), ApiClientFactory())

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import requests
 
 from payments import services
-from payments.errors import ConflictError
+from payments.errors import ConflictError, GatewayTimeoutError
 from payments.gateways.base import Fact, PaymentGateway
 from payments.models import ApiClient, GatewayAccount, Operation, Order, Payment, SagaRun
 from payments.models.order import DEAD_STATES
@@ -22,8 +22,9 @@ from payments.proof import prove_ledger
 from payments.sandbox import Sandbox
 from tests.payments.gateway_faults import expire_leases, make_questions_due
 
-# Long for a server in this process, short for who waits for answers that never come.
-TIMEOUT_SECONDS = 0.3
+PATIENCE = 60.0  # seconds: what a call that is answered may take, however busy the machine is
+HASTE = 0.6  # half of it to read: what is waited for an answer that never comes
+SETTLED_WITHIN_SECONDS = 10.0  # after the caller gave up
 MOVES = ("authorize", "capture", "void", "refund")
 ROUNDS = 40  # of sweeps and questions, before a story that has not ended is a defect
 
@@ -33,29 +34,44 @@ class ProcessDiedError(BaseException):
 
 
 class MortalGateway:
-    """Hands every call on; where `deaths` names the kind, the process dies `before` the call or `after` it."""
+    """Hands every call on; where `deaths` names the kind, the process dies `before` the call or `after` it.
 
-    def __init__(self, gateway: PaymentGateway) -> None:
-        self.capabilities = gateway.capabilities
+    While the sandbox is told to leave a call unanswered, moves go by an adapter that gives up soon.
+    """
+
+    def __init__(self, sandbox: Sandbox, connect: Callable[..., PaymentGateway]) -> None:
+        self._sandbox = sandbox
+        self._patient, self._hasty = connect(timeout=PATIENCE), connect(timeout=HASTE)
+        self.capabilities = self._patient.capabilities
         self.deaths: dict[str, str] = {}
-        self._gateway = gateway
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._gateway, name)
         if name not in MOVES:
-            return call
+            return getattr(self._patient, name)
 
         def call_or_die(request: Any) -> Any:
             moment = self.deaths.pop(name, "")
             if moment == "before":
                 die(name)
             try:
-                return call(request)
+                return self._move(name, request)
             finally:
                 if moment == "after":
                     die(name)
 
         return call_or_die
+
+    def _move(self, name: str, request: Any) -> Any:
+        planned = self._sandbox.gateway.faults.show()
+        if not any(fault["fault"].startswith("timeout") for fault in planned):
+            return getattr(self._patient, name)(request)
+        server = self._sandbox.server
+        silences = server.silences
+        try:
+            return getattr(self._hasty, name)(request)
+        except GatewayTimeoutError:  # what it does, it has done before anybody asks what became of it
+            server.await_silence(silences + 1, seconds=SETTLED_WITHIN_SECONDS)
+            raise
 
 
 def die(where: str) -> NoReturn:
@@ -103,7 +119,7 @@ class WiredShop:
     # --- the sandbox ----------------------------------------------------------------------------------------
 
     def control(self, method: str, path: str, **arguments: Any) -> Any:
-        response = self.http.request(method, self.sandbox.url + path, timeout=30, **arguments)
+        response = self.http.request(method, self.sandbox.url + path, timeout=PATIENCE, **arguments)
         assert response.status_code == 200, response.text
         return response.json()
 

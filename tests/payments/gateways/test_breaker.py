@@ -188,14 +188,14 @@ def test_of_many_threads_one_is_the_probe(breaker: CircuitBreaker, clock: FakeCl
 
     def proceed() -> None:
         passed.append(1)
-        barrier.wait(10)  # the probe is under way until all others were refused
+        barrier.wait(60)  # the probe is under way until all others were refused
 
     def attempt() -> None:
         try:
             breaker.guard("authorize", proceed)
         except GatewayUnavailableError:
             refused.append(1)
-            barrier.wait(10)
+            barrier.wait(60)
 
     threads = [Thread(target=attempt) for _ in range(8)]
     for thread in threads:
@@ -361,7 +361,7 @@ def test_processes_count_together_and_open_for_each_other(redis_prefix: str) -> 
         ],
         cwd=ROOT,
         check=True,
-        timeout=30,
+        timeout=60,
     )
     state = here.state()
     assert (state.state, state.calls, state.failures) == ("open", MIN_CALLS, MIN_CALLS - 1)
@@ -380,7 +380,7 @@ def test_of_many_processes_one_asks_a_question(redis_prefix: str) -> None:
         )
         for _ in range(4)
     ]
-    said = [process.communicate(timeout=30)[0].strip() for process in processes]
+    said = [process.communicate(timeout=60)[0].strip() for process in processes]
     assert sorted(said) == ["asked", "refused", "refused", "refused"]
 
 

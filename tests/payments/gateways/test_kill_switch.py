@@ -181,7 +181,7 @@ wrapped = wrap_gateway(
 wrapped.authorize(CHARGE)
 print("sent", flush=True)
 sys.stdin.readline()
-until = time.monotonic() + 5
+until = time.monotonic() + 50
 while time.monotonic() < until:
     try:
         wrapped.authorize(CHARGE)

@@ -218,9 +218,11 @@ import django
 
 django.setup()
 from payments.errors import RateLimitedError
+from payments.gateways import resilience
 from payments.gateways.resilience import wrap_gateway
 from tests.payments.gateways.fakes import AUTHORIZED, CHARGE, ScriptedGateway
 
+resilience.REDIS_PATIENCE = {"socket_connect_timeout": 30, "socket_timeout": 30}
 gateway = ScriptedGateway(AUTHORIZED)
 wrapped = wrap_gateway(gateway, name=sys.argv[1], limit="3/hour")
 for _ in range(3):

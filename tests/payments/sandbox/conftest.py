@@ -32,7 +32,7 @@ def hasty(sandbox: Sandbox) -> stripe.StripeClient:
 @pytest.fixture
 def stubborn(sandbox: Sandbox) -> stripe.StripeClient:
     """A client that tries twice more, with the same key, as the SDK does unless told otherwise."""
-    return make_client(sandbox.url, timeout=2, retries=2)
+    return make_client(sandbox.url, retries=2)
 
 
 @pytest.fixture

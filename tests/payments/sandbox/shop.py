@@ -11,16 +11,17 @@ import stripe
 
 SECRET = "whsec_test"
 CARD = "pm_card_visa"
+PATIENCE = 60.0  # seconds: what anything may take, however busy the machine is
 
 
-def make_client(url: str, *, timeout: float = 20, retries: int = 0) -> stripe.StripeClient:
+def make_client(url: str, *, timeout: float = PATIENCE, retries: int = 0) -> stripe.StripeClient:
     http = stripe.RequestsClient(timeout=timeout)
     return stripe.StripeClient(
         "sk_test_shop", base_addresses={"api": url}, http_client=http, max_network_retries=retries
     )
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], timeout: float = PATIENCE) -> None:
     """Look until it is so; fail when it never is."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -48,13 +49,13 @@ class Shop:
         return self.pay(token, expand=["latest_charge"]).latest_charge
 
     def control(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
-        answer = requests.request(method, self.url + path, json=body or {}, timeout=20)
+        answer = requests.request(method, self.url + path, json=body or {}, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def books(self, **metadata: str) -> dict[str, Any]:
         params = {f"metadata[{key}]": value for key, value in metadata.items()}
-        answer = requests.get(self.url + "/_books", params=params, timeout=20)
+        answer = requests.get(self.url + "/_books", params=params, timeout=PATIENCE)
         return dict(answer.json())
 
     def entry(self, identity: str) -> dict[str, Any]:
@@ -78,7 +79,7 @@ class Endpoint:
         """Everything received so far, verified by the SDK."""
         return [stripe.Webhook.construct_event(body, header, SECRET) for body, header in list(self.received)]
 
-    def wait_for(self, enough: Callable[[list[Any]], bool], timeout: float = 20) -> list[Any]:
+    def wait_for(self, enough: Callable[[list[Any]], bool], timeout: float = PATIENCE) -> list[Any]:
         with self.changed:
             assert self.changed.wait_for(lambda: enough(self.events()), timeout), [
                 e.type for e in self.events()

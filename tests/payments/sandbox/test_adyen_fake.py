@@ -67,7 +67,7 @@ class Client:
         return message
 
     def control(self, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
-        response = requests.request(method, f"{self.url}{path}", json=body or {}, timeout=10)
+        response = requests.request(method, f"{self.url}{path}", json=body or {}, timeout=60)
         response.raise_for_status()
         return response.json()
 
@@ -128,9 +128,9 @@ def test_what_adyen_would_not_take_is_refused(client: Client, change: dict[str, 
 
 def test_the_key_of_the_api_is_asked_for(client: Client, sandbox: AdyenSandbox) -> None:
     for path in ("/checkout/v72/payments", f"/reports/download/MerchantAccount/{ACCOUNT}/x.csv"):
-        assert requests.post(f"{sandbox.url}{path}", json=PAYMENT, timeout=5).status_code == 401
+        assert requests.post(f"{sandbox.url}{path}", json=PAYMENT, timeout=60).status_code == 401
     headers = {"x-api-key": "AQE_x"}
-    assert requests.get(f"{sandbox.url}/checkout/v72/nothing", headers=headers, timeout=5).status_code == 404
+    assert requests.get(f"{sandbox.url}/checkout/v72/nothing", headers=headers, timeout=60).status_code == 404
 
 
 def test_a_first_capture_releases_the_rest_unless_several_are_allowed(client: Client) -> None:
@@ -248,25 +248,25 @@ def test_the_customer_is_sent_to_the_bank_and_back(client: Client) -> None:
     answer = client.pay("TESTCHALLENGE")
     assert answer["resultCode"] == "RedirectShopper"
     assert "pspReference" not in answer
-    page = requests.get(answer["action"]["url"], timeout=5)
+    page = requests.get(answer["action"]["url"], timeout=60)
     assert "10.00 EUR" in page.text
     assert "ending in 1111" in page.text
     form = {"outcome": "success"}
-    back = requests.post(answer["action"]["url"], data=form, allow_redirects=False, timeout=5)
+    back = requests.post(answer["action"]["url"], data=form, allow_redirects=False, timeout=60)
     address, _, result = back.headers["Location"].partition("&redirectResult=")
     assert (back.status_code, address) == (303, "https://shop.example/return?order=1")
     completed = client.payments.payments_details({"details": {"redirectResult": result}}).message
     assert completed["resultCode"] == "Authorised"
     assert completed["additionalData"]["threeDAuthenticated"] == "true"
     assert client.events() == [("AUTHORISATION", "true")]
-    assert "Nothing to do" in requests.get(answer["action"]["url"], timeout=5).text
+    assert "Nothing to do" in requests.get(answer["action"]["url"], timeout=60).text
 
 
 def test_a_failed_challenge_is_refused(client: Client) -> None:
     url = client.pay("TESTCHALLENGE")["action"]["url"]
-    requests.post(url, data={"outcome": "failure"}, allow_redirects=False, timeout=5)
+    requests.post(url, data={"outcome": "failure"}, allow_redirects=False, timeout=60)
     assert client.events() == [("AUTHORISATION", "false")]
-    assert requests.get(f"{client.url}/3ds/nobody", timeout=5).status_code == 404
+    assert requests.get(f"{client.url}/3ds/nobody", timeout=60).status_code == 404
 
 
 # --- webhooks -----------------------------------------------------------------------------------------------
@@ -347,11 +347,11 @@ def test_a_report_is_there_when_its_day_is_over_and_is_announced(client: Client)
     name = f"payments_accounting_report_{day}.csv"
     url = client.control("/_reports", {"account": ACCOUNT, "name": name})["url"]
     headers = {"x-api-key": "AQE_report"}
-    assert requests.get(url, headers=headers, timeout=5).status_code == 404
+    assert requests.get(url, headers=headers, timeout=60).status_code == 404
     paid = client.pay()
     client.change("capture", paid["pspReference"])
     client.control("/_clock", {"advance_seconds": 86_400})
-    lines = requests.get(url, headers=headers, timeout=5).text.splitlines()
+    lines = requests.get(url, headers=headers, timeout=60).text.splitlines()
     assert lines[0].startswith("Company Account,Merchant Account,Psp Reference,")
     assert [line.split(",")[8] for line in lines[1:]] == [
         "Received",
@@ -413,4 +413,4 @@ def test_controls_refuse_what_they_do_not_know(
     client: Client, path: str, body: dict[str, Any], status: int
 ) -> None:
     client.pay()
-    assert requests.post(f"{client.url}{path}", json=body, timeout=5).status_code == status
+    assert requests.post(f"{client.url}{path}", json=body, timeout=60).status_code == status

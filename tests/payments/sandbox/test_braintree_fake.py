@@ -38,7 +38,7 @@ def sandbox() -> Iterator[BraintreeSandbox]:
         yield running
 
 
-def connect(url: str, *, private_key: str = "private", timeout: float = 5) -> Any:
+def connect(url: str, *, private_key: str = "private", timeout: float = 60) -> Any:
     port = url.rpartition(":")[2]
     environment = braintree.Environment("local", "127.0.0.1", port, "", False, None, "127.0.0.1", port)
     return braintree.BraintreeGateway(
@@ -62,7 +62,7 @@ def sell(client: Any, nonce: str = "fake-valid-nonce", amount: str = "19.99", **
 
 
 def control(sandbox: BraintreeSandbox, path: str, **body: Any) -> Any:
-    response = requests.post(f"{sandbox.url}{path}", json=body, timeout=5)
+    response = requests.post(f"{sandbox.url}{path}", json=body, timeout=60)
     response.raise_for_status()
     return response.json()
 
@@ -92,7 +92,7 @@ def test_text_survives_the_way_into_a_document_and_back(text: str) -> None:
 def test_a_request_that_is_no_xml_is_refused(sandbox: BraintreeSandbox) -> None:
     url = f"{sandbox.url}/merchants/m/transactions"
     for body in ("<a", "<!DOCTYPE a []><a/>"):
-        answer = requests.post(url, data=body, auth=("public", "private"), timeout=5)
+        answer = requests.post(url, data=body, auth=("public", "private"), timeout=60)
         assert answer.status_code == 400
 
 
@@ -191,13 +191,17 @@ def test_transactions_are_found_by_times_and_states(sandbox: BraintreeSandbox, c
 
 
 @pytest.mark.parametrize("fault", ["timeout_after", "timeout_before", "reset_after", "reset_before"])
-def test_an_answer_can_be_lost_before_or_after_the_act(sandbox: BraintreeSandbox, fault: str) -> None:
+def test_an_answer_can_be_lost_before_or_after_the_act(
+    sandbox: BraintreeSandbox, client: Any, fault: str
+) -> None:
     control(sandbox, "/_faults", fault=fault, operation="authorize", match={"order_id": "o1"})
     hasty = connect(sandbox.url, timeout=0.5)
-    assert sell(hasty, order_id="o2").is_success
+    assert sell(client, order_id="o2").is_success
+    hangs = fault.startswith("timeout")
     with pytest.raises(requests.RequestException):
-        sell(hasty, order_id="o1")
-    found = connect(sandbox.url).transaction.search(TransactionSearch.order_id == "o1")
+        sell(hasty if hangs else client, order_id="o1")
+    assert not hangs or sandbox.server.await_silence(1, seconds=60)
+    found = client.transaction.search(TransactionSearch.order_id == "o1")
     assert found.maximum_size == (1 if fault.endswith("after") else 0)
 
 
@@ -230,8 +234,8 @@ def test_controls_must_be_known(sandbox: BraintreeSandbox) -> None:
         ("/_faults", {"fault": "meteor"}),
         ("/_webhooks", {"url": "ftp://x"}),
     ):
-        assert requests.post(f"{sandbox.url}{path}", json=body, timeout=5).status_code == 400
-    assert requests.get(f"{sandbox.url}/_nothing", timeout=5).status_code == 404
+        assert requests.post(f"{sandbox.url}{path}", json=body, timeout=60).status_code == 400
+    assert requests.get(f"{sandbox.url}/_nothing", timeout=60).status_code == 404
 
 
 # --- notifications ------------------------------------------------------------------------------------------
@@ -298,7 +302,7 @@ def test_a_killed_process_forgets_nothing(tmp_path: Path) -> None:
     with spawn(tmp_path) as (second, url):
         assert connect(url).transaction.find(sale.id).status == "authorized"
         second.send_signal(signal.SIGTERM)
-        assert second.wait(10) == 0
+        assert second.wait(60) == 0
 
 
 @contextmanager
@@ -327,6 +331,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def test_two_processes_never_share_their_books(tmp_path: Path) -> None:
     with start(tmp_path):
         command = [sys.executable, "-m", "payments.sandbox.braintree", "--port", "0", "--data", str(tmp_path)]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     assert "cannot start" in ended.stdout

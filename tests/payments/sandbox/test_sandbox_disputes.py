@@ -13,7 +13,7 @@ from tests.payments.sandbox.shop import Endpoint, Shop
 @pytest.fixture
 def shop(shop: Shop) -> Shop:
     """A shop whose client uploads files to the same gateway."""
-    http = stripe.RequestsClient(timeout=20)
+    http = stripe.RequestsClient(timeout=60)
     addresses: Any = {"api": shop.url, "files": shop.url}
     shop.client = stripe.StripeClient("sk_test_shop", base_addresses=addresses, http_client=http)
     return shop
@@ -63,7 +63,7 @@ def test_an_inquiry_takes_no_money_until_it_is_escalated(shop: Shop) -> None:
 def test_an_inquiry_is_closed_but_never_lost(shop: Shop) -> None:
     asked = dispute(shop, inquiry=True)
     answer = requests.post(
-        f"{shop.url}/_disputes", json={"dispute": asked["id"], "status": "lost"}, timeout=5
+        f"{shop.url}/_disputes", json={"dispute": asked["id"], "status": "lost"}, timeout=60
     )
     assert answer.status_code == 400
     with pytest.raises(stripe.InvalidRequestError):
@@ -96,7 +96,7 @@ def test_evidence_may_be_kept_before_it_is_sent_and_is_sent_once(shop: Shop) -> 
     sent = disputes.update(taken["id"], {"evidence": {"receipt": upload(shop).id}})
     assert sent.status == "under_review"
     assert sent.evidence.product_description == "Mugs"
-    given = requests.get(f"{shop.url}/_disputes/{taken['id']}/evidence", timeout=5).content
+    given = requests.get(f"{shop.url}/_disputes/{taken['id']}/evidence", timeout=60).content
     assert given == b"Mugs\n%PDF \xff proof"
     with pytest.raises(stripe.InvalidRequestError, match="no more evidence"):
         answer(shop, taken["id"], product_description="More mugs")
@@ -107,7 +107,7 @@ def test_the_same_upload_with_the_same_key_is_the_same_file(shop: Shop) -> None:
     assert (first.id, first.size, first.purpose) == (again.id, 12, "dispute_evidence")
     with pytest.raises(stripe.IdempotencyError):
         upload(shop, b"another", idempotency_key="upload-1")
-    found = requests.get(first.url, auth=("sk_test_shop", ""), timeout=5)
+    found = requests.get(first.url, auth=("sk_test_shop", ""), timeout=60)
     assert found.content == b"%PDF \xff proof"
 
 

@@ -16,7 +16,7 @@ PAYMENT = {"amount": "1000", "currency": "eur", "confirm": "true", "payment_meth
 
 def post(shop: Shop, key: str, **change: str) -> requests.Response:
     headers = {"Authorization": "Bearer sk_test_x", "Idempotency-Key": key}
-    return requests.post(f"{shop.url}/v1/payment_intents", data=PAYMENT | change, headers=headers, timeout=20)
+    return requests.post(f"{shop.url}/v1/payment_intents", data=PAYMENT | change, headers=headers, timeout=60)
 
 
 def test_the_same_request_again_gets_the_same_bytes(shop: Shop) -> None:
@@ -102,7 +102,7 @@ def test_two_captures_or_refunds_at_once_never_take_more_than_there_is(shop: Sho
 def test_keys_and_books_outlive_a_restart(tmp_path: Path) -> None:
     def pay(url: str) -> requests.Response:
         headers = {"Authorization": "Bearer sk_test_x", "Idempotency-Key": "k-1"}
-        return requests.post(f"{url}/v1/payment_intents", data=PAYMENT, headers=headers, timeout=20)
+        return requests.post(f"{url}/v1/payment_intents", data=PAYMENT, headers=headers, timeout=60)
 
     with start(tmp_path) as running:
         first = pay(running.url)

@@ -210,19 +210,19 @@ def test_what_does_not_exist_is_not_found(shop: Shop) -> None:
 
 def test_a_key_that_is_not_a_test_key_is_refused(sandbox: Sandbox) -> None:
     url = sandbox.url + "/v1/balance"
-    assert requests.get(url, timeout=5).status_code == 401
-    assert requests.get(url, auth=("sk_live_x", ""), timeout=5).status_code == 401
-    assert requests.get(url, auth=("sk_test_x", ""), timeout=5).status_code == 200
+    assert requests.get(url, timeout=60).status_code == 401
+    assert requests.get(url, auth=("sk_live_x", ""), timeout=60).status_code == 401
+    assert requests.get(url, auth=("sk_test_x", ""), timeout=60).status_code == 200
 
 
 def test_three_d_secure_waits_for_the_customer_on_a_page_of_the_bank(shop: Shop) -> None:
     intent = shop.hold("pm_card_threeDSecure2Required", return_url="https://shop.example/return?order=1")
     assert intent.status == "requires_action"
     page = intent.next_action.redirect_to_url.url
-    shown = requests.get(page, timeout=5)
+    shown = requests.get(page, timeout=60)
     assert "10.00 EUR" in shown.text
     assert "<script" not in shown.text
-    answer = requests.post(page, data={"outcome": "success"}, allow_redirects=False, timeout=5)
+    answer = requests.post(page, data={"outcome": "success"}, allow_redirects=False, timeout=60)
     assert answer.status_code == 303
     assert answer.headers["Location"].startswith(
         f"https://shop.example/return?order=1&payment_intent={intent.id}"
@@ -243,7 +243,7 @@ def test_a_failed_challenge_can_be_tried_with_another_card(shop: Shop) -> None:
 
 def test_the_page_of_the_bank_needs_the_secret_of_the_intent(shop: Shop) -> None:
     intent = shop.pay("pm_card_threeDSecure2Required")
-    assert requests.get(f"{shop.url}/3ds/{intent.id}?client_secret=guess", timeout=5).status_code == 404
+    assert requests.get(f"{shop.url}/3ds/{intent.id}?client_secret=guess", timeout=60).status_code == 404
 
 
 def test_an_optional_challenge_comes_only_when_it_is_asked_for(shop: Shop) -> None:

@@ -49,7 +49,7 @@ def report(
     assert (run.status, run.result) == ("pending", None)
     run = runs.retrieve(run.id)
     assert run.status == "succeeded"
-    answer = requests.get(run.result.url, headers={"Authorization": "Bearer sk_test_x"}, timeout=5)
+    answer = requests.get(run.result.url, headers={"Authorization": "Bearer sk_test_x"}, timeout=60)
     return list(csv.DictReader(io.StringIO(answer.text)))
 
 
