@@ -47,7 +47,10 @@ NO_BROWSER = (
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Tell .ci/run which tests failed, but only when every test was run."""
-    file, reporter = os.environ.get("FAILED_TESTS_FILE"), session.config.pluginmanager.get_plugin("terminalreporter")
+    file, reporter = (
+        os.environ.get("FAILED_TESTS_FILE"),
+        session.config.pluginmanager.get_plugin("terminalreporter"),
+    )
     if file and reporter and exitstatus == pytest.ExitCode.TESTS_FAILED:
         failed = [*reporter.stats.get("failed", []), *reporter.stats.get("error", [])]
         Path(file).write_text("".join(f"{name}\n" for name in dict.fromkeys(one.nodeid for one in failed)))

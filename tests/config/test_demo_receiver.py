@@ -48,7 +48,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     command = [sys.executable, "-m", "config.demo_receiver", "--port", str(port)]
     env = os.environ | {demo_receiver.SECRETS: f"{generate_secret()} {secret}"}
     with log.open("wb") as output, subprocess.Popen(command, cwd=ROOT, env=env, stdout=output) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not listens(port):
             assert process.poll() is None
             assert time.monotonic() < deadline

@@ -38,7 +38,7 @@ time.sleep(600)
 """
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -88,7 +88,7 @@ def up(process: Process) -> bool:
 def test_a_process_ends_when_it_is_stopped_and_says_so(make: Callable[..., Process]) -> None:
     process = make(SLEEP)
     process.start()
-    process.wait_until(lambda: up(process), 20)
+    process.wait_until(lambda: up(process), 120)
     assert process.running()
     process.stop()
     assert not process.running()
@@ -97,7 +97,7 @@ def test_a_process_ends_when_it_is_stopped_and_says_so(make: Callable[..., Proce
 def test_a_process_that_ignores_the_signal_is_killed(make: Callable[..., Process]) -> None:
     process = make(STUBBORN)
     process.start()
-    process.wait_until(lambda: up(process), 20)
+    process.wait_until(lambda: up(process), 120)
     process.stop(seconds=0.1)
     assert not process.running()
 
@@ -105,7 +105,7 @@ def test_a_process_that_ignores_the_signal_is_killed(make: Callable[..., Process
 def test_stopping_takes_the_children_of_the_child_along(make: Callable[..., Process]) -> None:
     process = make([sys.executable, "-c", PARENT])
     process.start()
-    process.wait_until(lambda: process.log.read_text().endswith("\n"), 20)
+    process.wait_until(lambda: process.log.read_text().endswith("\n"), 120)
     grandchild = int(process.log.read_text())
     assert alive(grandchild)
     process.stop()
@@ -116,7 +116,7 @@ def test_waiting_for_a_process_that_ends_raises_with_its_last_words(make: Callab
     process = make([sys.executable, "-c", "import sys; sys.exit('no licence today')"])
     process.start()
     with pytest.raises(ProcessError, match="no licence today"):
-        process.wait_until(lambda: False, 20)
+        process.wait_until(lambda: False, 120)
 
 
 def test_waiting_for_a_process_that_never_gets_ready_raises(make: Callable[..., Process]) -> None:
@@ -186,7 +186,7 @@ def test_processes_are_stopped_the_youngest_first(tmp_path: Path) -> None:
     for name in "abc":
         process = Process(name, [sys.executable, "-c", code, str(order), name], tmp_path / f"{name}.log")
         started.append(supervisor.start(process))
-        process.wait_until(lambda process=process: up(process), 20)  # type: ignore[misc]
+        process.wait_until(lambda process=process: up(process), 120)  # type: ignore[misc]
     supervisor.stop(started)
     assert order.read_text() == "cba"
 

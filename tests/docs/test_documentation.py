@@ -67,7 +67,7 @@ def test_every_request_of_the_page_is_answered_as_it_says(
         env=os.environ | names | {"STATUSES": str(statuses)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def receiver(tmp_path: Path, settings: Any) -> Iterator[tuple[Process, Endpoint]
     process = Process("receiver", [sys.executable, str(script)], log=tmp_path / "receiver.log", env=env)
     process.start()
     try:
-        process.wait_until(lambda: listens(port), 30)
+        process.wait_until(lambda: listens(port), 120)
         yield process, endpoint
     finally:
         process.stop()

@@ -402,13 +402,13 @@ class TestTogether:
                 with transaction.atomic():
                     sell(account, "slow", on=MID_JANUARY)
                     written.set()
-                    assert go.wait(30)
+                    assert go.wait(120)
             finally:
                 connection.close()
 
         writer = Thread(target=write)
         writer.start()
-        assert written.wait(30)
+        assert written.wait(120)
         closer = run_in_background(lambda: close(account))
         wait_for_a_lock()
         go.set()
@@ -438,7 +438,7 @@ class TestTogether:
         barrier = Barrier(15)
 
         def work(index: int) -> None:
-            barrier.wait(30)
+            barrier.wait(120)
             if index >= 10:
                 first = date(2026, 1, 1) + timedelta(days=2 * (index - 10))
                 close(account, first_day=first, last_day=first + timedelta(days=1))
@@ -455,7 +455,7 @@ class TestTogether:
         barrier = Barrier(8)
 
         def work(_: int) -> bool:
-            barrier.wait(30)
+            barrier.wait(120)
             try:
                 return close(account).is_closed
             except ConflictError:
@@ -468,7 +468,7 @@ class TestTogether:
         barrier = Barrier(12)
 
         def work(index: int) -> int:
-            barrier.wait(30)
+            barrier.wait(120)
             posted = 0
             for number in range(20):
                 with transaction.atomic():
@@ -496,7 +496,7 @@ def run_in_background(work):  # type: ignore[no-untyped-def]
     thread.start()
 
     def result():  # type: ignore[no-untyped-def]
-        thread.join(30)
+        thread.join(120)
         assert results, "it still waits"
         if isinstance(results[0], Exception):
             raise results[0]

@@ -167,14 +167,14 @@ class TestWhileTheSiteRuns:
                 with transaction.atomic():
                     IdempotencyKey.objects.select_for_update().get(pk=held.pk)
                     is_held.set()
-                    may_end.wait(30)
+                    may_end.wait(120)
             finally:
                 connection.close()
 
         worker = threading.Thread(target=work)
         worker.start()
         try:
-            assert is_held.wait(30)
+            assert is_held.wait(120)
             assert tally("payments_idempotencykey") == {"redact": 1, "delete": 1}
         finally:
             may_end.set()

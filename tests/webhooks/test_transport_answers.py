@@ -151,7 +151,7 @@ def test_a_resolver_that_does_not_answer_ends_with_the_time(monkeypatch: pytest.
     over = threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:
-        over.wait(30)
+        over.wait(120)
         return []
 
     monkeypatch.setattr(addresses.socket, "getaddrinfo", hang)

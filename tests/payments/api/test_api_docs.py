@@ -20,7 +20,7 @@ def test_the_documentation_works_offline_and_under_the_policy(
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: foreign.append(request.url))
     page.goto(f"{live_server.url}/api/docs/")
-    expect(page.get_by_text("Place and pay an order")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Place and pay an order")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Refund an order, wholly or in part")).to_be_visible()
     page.get_by_text("Place and pay an order").click()
     expect(page.get_by_text('curl "$SHOP/api/v1/orders"').first).to_be_visible()

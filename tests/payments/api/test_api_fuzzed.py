@@ -131,12 +131,12 @@ parameters = {{ "path.name" = "order.paid" }}
                 os.environ.get("FUZZ_EXAMPLES", "4"),
             ),
             *("--generation-deterministic", "--suppress-health-check", "all"),
-            *("--continue-on-failure", "--no-color", "--warnings", "off", "--request-timeout", "20"),
+            *("--continue-on-failure", "--no-color", "--warnings", "off", "--request-timeout", "120"),
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-20000:] + done.stderr[-2000:]

@@ -388,7 +388,7 @@ def test_the_books_outlive_the_process(tmp_path: Path) -> None:
             assert len(client.control("/_books", method="GET")["payments"]) == expected
         finally:
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(120) == 0
 
 
 def test_data_can_be_thrown_away(client: Client) -> None:

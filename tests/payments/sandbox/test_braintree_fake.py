@@ -322,7 +322,7 @@ def spawn(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
