@@ -11,6 +11,7 @@ import pytest
 from payments.gateways import load_adapter
 from payments.models import GatewayAccount
 from payments.sagas import effects
+from payments.sandbox.server import Running
 from tests.factories.payments import ApiClientFactory, GatewayAccountFactory, GatewaySecretFactory
 from tests.fakes import ScriptedScreener
 from tests.payments.gateways import test_braintree_contract as braintree
@@ -23,8 +24,8 @@ from tests.webhooks.orders import KEYS, HeldGateway, Teller
 class TellingBraintree(braintree.BraintreeWorld):
     """Keeps the signed forms of what it tells."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, running: Running) -> None:
+        super().__init__(running)
         self.forms: list[dict[str, str]] = []
 
     def tell(self, kind: str, **subject: str) -> None:
@@ -44,7 +45,7 @@ def teller(
 ) -> Iterator[Teller]:
     GatewayAccount.objects.update(is_active=False)
     with ExitStack() as stack:
-        world = WORLDS[kind](stack.enter_context(STAND_INS[kind]()).url)
+        world = WORLDS[kind](stack.enter_context(STAND_INS[kind]()))
         account = GatewayAccountFactory(gateway=kind, name="told", api_base=world.url, **ROWS[kind])
         GatewaySecretFactory(account=account, value=KEYS[kind])
         if kind == "adyen":
