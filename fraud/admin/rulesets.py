@@ -279,7 +279,7 @@ class RuleSetAdmin(RuleEditor):
     ) -> list[Button]:
         """Only the steps of the set's state; who had a hand in it is told so at the button."""
         buttons = super().list_buttons(request, row, failed=failed)
-        offered = [button for button in buttons if STEPS[button.action] == row.state]
+        offered = [b for b in buttons if STEPS.get(b.action, row.state) == row.state]
         why_not = why_not_publish(row, name_actor(request))
         return [
             replace(button, why_not=why_not) if button.action.name == "publish" else button

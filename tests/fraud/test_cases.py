@@ -9,7 +9,8 @@ import pytest
 from django.utils import timezone
 
 from fraud.cases import LinkCount, RulePrecision, build_case, count_links, find_links, rule_precision
-from fraud.models import Review, VelocityEvent
+from fraud.labels import label_decision
+from fraud.models import Assessment, EntityLink, Review
 from payments.models import Dispute, OrderState
 from payments.money import Money
 from tests.factories.fraud import HeldOrderFactory, HeldPaymentFactory, ReviewFactory, VerdictFactory
@@ -26,23 +27,25 @@ def decided(state: str, reason: str, **fields: Any) -> Review:
     )
     for _ in range(2):
         VerdictFactory(assessment=review.assessment, rule_name="Velocity")
+    label_decision(review)
     return review
 
 
-def test_precision_counts_each_decided_review_once() -> None:
+def test_precision_counts_each_labelled_order_once() -> None:
     for _ in range(3):
         decided("rejected", "stolen_card")
     decided("rejected", "not_verified")
-    decided("approved", "genuine")
-    decided("rejected", "stolen_card", decided_by="system")
-    decided("rejected", "stolen_card", decided_at=timezone.now() - timedelta(days=91))
+    for _ in range(3):
+        decided("approved", "genuine")
     decided("expired", "", decided_by="system")
+    old = decided("rejected", "stolen_card").assessment
+    Assessment.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=91))
     VerdictFactory(
         assessment=decided("approved", "genuine").assessment, rule_name="Quiet", status="shadow", outcome=""
     )
     found = rule_precision(["Velocity", "Quiet", "Never"])
-    assert found == {"Velocity": RulePrecision(6, 3), "Quiet": None, "Never": None}
-    assert str(found["Velocity"]) == "precision 50 % of 6"
+    assert found == {"Velocity": RulePrecision(7, 3), "Quiet": None, "Never": None}
+    assert str(found["Velocity"]) == "precision 43 % of 7"
     assert str(RulePrecision(4, 4)) == "too few to tell (4)"
 
 
@@ -58,12 +61,10 @@ def test_links_are_counted_for_many_orders_at_once() -> None:
     assert count_links(ids) == {first.order_id: LinkCount(2, 1), second.order_id: LinkCount(2, 1)}
 
 
-def share(dimension: str, key: str, *reviews: Review) -> None:
-    VelocityEvent.objects.bulk_create(
-        VelocityEvent(
-            dimension=dimension, key_hash=key, order=review.order, amount=1, currency="EUR", at=timezone.now()
-        )
-        for review in reviews
+def share(kind: str, value: str, *reviews: Review) -> None:
+    at = timezone.now()
+    EntityLink.objects.bulk_create(
+        EntityLink(kind=kind, value_hash=value, order=review.order, at=at) for review in reviews
     )
 
 

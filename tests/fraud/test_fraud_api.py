@@ -24,7 +24,7 @@ from tests.webhooks.api.test_webhook_samples import check_answer
 
 pytestmark = pytest.mark.django_db
 ENTRY = {"list": "block", "kind": "email", "value": "Thief@example.com", "reason": "Charged back twice"}
-TAGS = ("reviews", "assessments", "lists")
+TAGS = ("reviews", "assessments", "lists", "labels")
 ROUTES = [
     ("get", "reviews", Scope.REVIEWS_READ),
     ("get", "reviews/{rev}", Scope.REVIEWS_READ),
@@ -36,6 +36,8 @@ ROUTES = [
     ("post", "lists/entries", Scope.LISTS_WRITE),
     ("get", "lists/entries/{lst}", Scope.LISTS_WRITE),
     ("delete", "lists/entries/{lst}?reason=x", Scope.LISTS_WRITE),
+    ("get", "labels", Scope.LABELS_WRITE),
+    ("post", "labels", Scope.LABELS_WRITE),
 ]
 UNKNOWN = {prefix: ids.new_id(prefix) for prefix in ("rev", "asm", "lst")}
 

@@ -26,7 +26,7 @@ def order(shop: Storefront) -> Order:
     return made
 
 
-def wish(order: Order, **members: Any) -> dict[str, Any]:
+def wish(order: Order, /, **members: Any) -> dict[str, Any]:
     return {"order": order.pk, "is_fraud": True, "reason": "Reported by phone", **members}
 
 

@@ -334,7 +334,7 @@ def test_days_that_are_over_are_counted_once() -> None:
 def test_the_kept_count_equals_the_verdicts(world: World, period: Period) -> None:
     live = count_judged(period)
     keep_judged(now=NOW)
-    Verdict.objects.filter(assessment__order=world.orders[6]).update(rule_name="Z")  # read no more
+    Verdict.objects.filter(assessment__order=world.orders[6]).update(rule_key="Z")  # read no more
     assert count_judged(period) == live
     world.screen(11, "EUR", before={}, days_ago=0)
     assert count_judged(period) == live | {(name, NOW.date()): 1 for name in "ABS"}
@@ -358,7 +358,7 @@ def screen_many(count: int, hits: int, days_ago: int) -> None:
     )
     Verdict.objects.bulk_create(
         Verdict(
-            assessment=each, rule_name="Drifter", rule_kind="velocity", status="hit" if n < hits else "miss"
+            assessment=each, rule_key="Drifter", rule_kind="expression", status="hit" if n < hits else "miss"
         )
         for n, each in enumerate(assessments)
     )

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from fraud.facts import FACTS
+from fraud.labels import label_decision
 from fraud.models import Assessment
 from fraud.scores import export
 from fraud.scores.drift import MIN_SCORES, measure_drift, read_model_scores
@@ -44,13 +45,14 @@ CONTEXT = {
 
 
 def decide(assessment: Assessment, state: str, reason: str = "") -> None:
-    ReviewFactory.create(
+    review = ReviewFactory.create(
         assessment=assessment,
         state=state,
         reason_code=reason,
         decided_at=timezone.now(),
         decided_by="user:ana",
     )
+    label_decision(review)
 
 
 def run(out: Path, capsys: pytest.CaptureFixture[str], **options: Any) -> tuple[pl.DataFrame, str]:
@@ -74,7 +76,7 @@ def test_labels_are_what_reviews_ended_with() -> None:
     orders[AssessmentFactory.create().order_id] = None
     labels = load_labels(list(orders))
     assert {order: labels[order].is_fraud if order in labels else None for order in orders} == orders
-    assert {label.source for label in labels.values()} == {"review"}
+    assert {label.source for label in labels.values()} == {"decision"}
 
 
 def test_each_screening_is_a_row_with_facts_features_verdicts_and_label(
