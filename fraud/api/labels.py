@@ -29,7 +29,7 @@ from payments.redaction import redact
             "The customer reported it",
             request_only=True,
             value={
-                "order": "ord_01k9zzzzzzzzzzzzzzzzzzzzzz",
+                "order": "$ORDER",
                 "is_fraud": True,
                 "reason": "Reported by phone",
             },

@@ -90,8 +90,8 @@ def _explain_one(node: tree.Node) -> Explain:
 
 def _describe_sides(node: tree.Node) -> tuple[Describe, Describe]:
     match node:
-        case tree.Compare(left=left, right=right):
-            return _describe_comparison(left, right)
+        case tree.Compare():
+            return _describe_comparison(node)
         case tree.Between(subject, low, high):
             return _describe(subject), _join(" to ", (low, high))
         case tree.Member(subject, choices):
@@ -103,12 +103,14 @@ def _describe_sides(node: tree.Node) -> tuple[Describe, Describe]:
     return _describe(node), _always("")
 
 
-def _describe_comparison(left: tree.Node, right: tree.Node) -> tuple[Describe, Describe]:
+def _describe_comparison(node: tree.Compare) -> tuple[Describe, Describe]:
+    left, right, operator = node.left, node.right, node.operator
     if _is_limit(left):
-        left, right = right, left
-    if _is_limit(right):
-        return _describe(left), _describe(right)
-    return _join(", ", (left, right)), _always("")
+        left, right, operator = right, left, _FLIPPED.get(operator, operator)
+    if not _is_limit(right):
+        return _join(", ", (left, right)), _always("")
+    limit, sign = _describe(right), _SIGNS.get(operator, operator)
+    return _describe(left), lambda context: f"{sign} {limit(context)}"
 
 
 def _is_limit(node: tree.Node) -> bool:
@@ -227,4 +229,6 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
+_SIGNS = {"==": "=", "!=": "≠", ">=": "≥", "<=": "≤"}
+_FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _UNKNOWN = "not known"

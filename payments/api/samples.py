@@ -30,8 +30,14 @@ def write_curl(method: str, path: str, operation: Mapping[str, Any]) -> str:
         parts.append(f"-H 'Idempotency-Key: {operation['operationId'].replace('_', '-')}-first-try'")
     if media is not None:
         [example] = list(media.get("examples", {"": {"value": {}}}).values())[:1]
-        parts += [f"-H 'Content-Type: {JSON_TYPE}'", f"-d {shlex.quote(json.dumps(example['value']))}"]
+        parts += [f"-H 'Content-Type: {JSON_TYPE}'", f"-d {quote_body(example['value'])}"]
     return " \\\n  ".join(parts)
+
+
+def quote_body(value: Any) -> str:
+    """The JSON in single quotes; a name of the shell in it, such as $ORDER, stays one."""
+    quoted = shlex.quote(json.dumps(value))
+    return re.sub(r"\$[A-Z]+", lambda name: f"'{name[0]}'", quoted)
 
 
 def add_sample(operation: dict[str, Any], source: str) -> None:

@@ -13,7 +13,13 @@ from fraud.labels import label_decision
 from fraud.models import Assessment, EntityLink, Review
 from payments.models import Dispute, OrderState
 from payments.money import Money
-from tests.factories.fraud import HeldOrderFactory, HeldPaymentFactory, ReviewFactory, VerdictFactory
+from tests.factories.fraud import (
+    HeldOrderFactory,
+    HeldPaymentFactory,
+    LabelFactory,
+    ReviewFactory,
+    VerdictFactory,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -61,10 +67,11 @@ def test_links_are_counted_for_many_orders_at_once() -> None:
     assert count_links(ids) == {first.order_id: LinkCount(2, 1), second.order_id: LinkCount(2, 1)}
 
 
-def share(kind: str, value: str, *reviews: Review) -> None:
+def share(kind: str, value: str, *owners: Any) -> None:
+    """The orders of these reviews, or payments, have it in common."""
     at = timezone.now()
     EntityLink.objects.bulk_create(
-        EntityLink(kind=kind, value_hash=value, order=review.order, at=at) for review in reviews
+        EntityLink(kind=kind, value_hash=value, order=owner.order, at=at) for owner in owners
     )
 
 
@@ -78,6 +85,8 @@ def test_linked_orders_come_with_their_fate() -> None:
         "blocked": link(OrderState.BLOCKED),
         "fraud": link(OrderState.PAID, **money),
     }
+    share("card", "fp_1", review, *(payment for payment in fates.values()))
+    LabelFactory(order=fates["fraud"].order, is_fraud=True)
     for fate, state in (("fraud", "lost"), ("paid", "won")):
         Dispute.objects.create(
             payment=fates[fate],

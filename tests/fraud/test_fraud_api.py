@@ -36,7 +36,7 @@ ROUTES = [
     ("post", "lists/entries", Scope.LISTS_WRITE),
     ("get", "lists/entries/{lst}", Scope.LISTS_WRITE),
     ("delete", "lists/entries/{lst}?reason=x", Scope.LISTS_WRITE),
-    ("get", "labels", Scope.LABELS_WRITE),
+    ("get", "labels", Scope.REVIEWS_READ),
     ("post", "labels", Scope.LABELS_WRITE),
 ]
 UNKNOWN = {prefix: ids.new_id(prefix) for prefix in ("rev", "asm", "lst")}
@@ -300,7 +300,12 @@ def make_names(key: Any, name: str) -> dict[str, str]:
     review = make_review(shop)
     ends = timezone.now() + timedelta(days=1)
     entry = lists.add_to_list("block", "device", "d_1", reason="x", client=shop.client, expires_at=ends)
-    return {"REVIEW": review.pk, "ASSESSMENT": str(review.assessment_id), "LIST": str(entry.public_id)}
+    return {
+        "REVIEW": review.pk,
+        "ASSESSMENT": str(review.assessment_id),
+        "LIST": str(entry.public_id),
+        "ORDER": review.order_id,
+    }
 
 
 @pytest.mark.django_db(transaction=True)

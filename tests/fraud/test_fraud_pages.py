@@ -17,8 +17,8 @@ from pytest_django import DjangoAssertNumQueries
 
 from fraud import services
 from fraud.admin.panels import fraud_panel
-from fraud.models import ListEntry, Review, ReviewState, RuleSet
-from tests.factories.fraud import ReviewFactory, VerdictFactory
+from fraud.models import EntityLink, ListEntry, Review, ReviewState, RuleSet
+from tests.factories.fraud import LabelFactory, ReviewFactory, VerdictFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -219,7 +219,11 @@ def test_the_queue_says_what_is_late_who_is_linked_and_how_many_wait(analyst: Cl
     stolen = ReviewFactory(
         state="rejected", reason_code="stolen_card", decided_at=timezone.now(), decided_by="user:ben"
     )
-    type(review.payment).objects.update(card_fingerprint="fp_1")
+    LabelFactory(order=stolen.order, is_fraud=True)
+    EntityLink.objects.bulk_create(
+        EntityLink(kind="card", value_hash="fp_1", order=each.order, at=timezone.now())
+        for each in (review, stolen)
+    )
     services.escalate_review(ReviewFactory().pk, actor="user:ben", note="look")
     text = words(analyst.get(QUEUE))
     assert "1 late" in text

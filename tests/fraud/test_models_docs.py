@@ -24,7 +24,7 @@ from fraud.scores.measures import find_stability_index, measure_thresholds
 from fraud.scores.model import Model, ModelScorer, load_model
 from fraud.scores.sources import build_verdicts, with_scores
 from payments.decisions import Stage
-from tests.factories.fraud import AssessmentFactory, ReviewFactory
+from tests.factories.fraud import AssessmentFactory, LabelFactory
 
 for library in ("onnxruntime", "sklearn", "skl2onnx"):
     pytest.importorskip(library, reason="the libraries of requirements/models.in are not installed")
@@ -59,12 +59,7 @@ def live_a_past(dice: Random, *, orders: int = ORDERS) -> None:
             assessment = AssessmentFactory.create(
                 stage="before", context=make_context(dice, is_fraud=is_fraud).to_dict()
             )
-            ReviewFactory.create(
-                assessment=assessment,
-                state="rejected" if is_fraud else "approved",
-                reason_code="confirmed_fraud" if is_fraud else "genuine",
-                decided_at=assessment.created_at,
-            )
+            LabelFactory.create(order=assessment.order, is_fraud=is_fraud, at=assessment.created_at)
 
 
 @pytest.mark.django_db

@@ -99,7 +99,7 @@ def test_each_screening_is_a_row_with_facts_features_verdicts_and_label(
     assert first["feature_on_review_list"] == 1.0
     assert first["feature_paid_before"] is None
     assert frame.row(1, named=True)["verdicts"] == [
-        {"rule": "Card velocity", "kind": "velocity", "status": "hit", "points": 30}
+        {"rule": "Card velocity", "kind": "expression", "status": "hit", "points": 30}
     ]
     assert frame["customer_key"].n_unique() == 1
 

@@ -344,7 +344,7 @@ class TestWiring:
             "miss",
         )
         assert verdict.value.startswith("0.8200 from acme 7 in ")
-        assert verdict.microseconds == context.scores["outside"]["latency_ms"] * 1000
+        assert verdict.nanoseconds == context.scores["outside"]["latency_ms"] * 1_000_000
 
     def test_no_answer_is_written_down_and_is_no_low_score(
         self, payment: Any, world: World, settings: Settings

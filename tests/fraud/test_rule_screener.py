@@ -83,7 +83,7 @@ def test_a_blocklisted_email_is_blocked_before_the_authorization(payment: Paymen
     lists.add_to_list("block", "email", payment.order.customer_email.upper(), reason="fraud last week")
     screening = screen(payment)
     assert screening.decision == Decision.BLOCK
-    assert screening.reasons == ["Blocklist: e-mail b***@example.com (on the block list)"]
+    assert screening.reasons == ["Blocklist: on the block list: e-mail b***@example.com"]
 
 
 def test_a_blocked_card_is_known_once_the_gateway_named_it(payment: Payment) -> None:
@@ -111,8 +111,8 @@ def test_points_before_and_after_are_added(payment: Payment) -> None:
     after = screen(payment, AFTER)
     assert (after.decision, after.score) == (Decision.REVIEW, 60)
     assert after.reasons == [
-        "Address check failed: AVS fail (hit on fail)",
-        "Total score: 60 points (limit 50 points)",
+        "Address check failed: AVS fail (= fail)",
+        "Total score: score 60 (≥ 50)",
     ]
 
 
