@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
+    backtest,
     checkout,
     decisions,
     end_to_end,
@@ -23,6 +24,7 @@ from benchmarks import (
 )
 
 BENCHMARKS = {
+    "backtest": backtest.main,
     "checkout": checkout.main,
     "decisions": decisions.main,
     "end_to_end": end_to_end.main,

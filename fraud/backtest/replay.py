@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
@@ -74,15 +74,24 @@ def replay_frame(rules: Sequence[FrameRule], history: pl.DataFrame) -> pl.DataFr
     return judged.with_columns(decision=decision, score=pl.col("score") + _points(rules, judged, total=True))
 
 
-def replay_one(rows: Sequence[RuleRow], context: FraudContext) -> FraudResult:
-    """The same for one order, by the functions that decide live: every rule whose facts its screenings knew."""
-    rules = tuple(replace(compile_row(row), stages=frozenset(Stage)) for row in rows if row.mode != Mode.OFF)
-    if context.stage is Stage.BEFORE_AUTHORIZATION:
-        early = {row.key for row in rows if Stage.BEFORE_AUTHORIZATION in compile_row(row).stages}
-        rules = tuple(rule for rule in rules if rule.key in early)
-    result = decide(RulePlan(rules), context.with_score(0))
-    outcomes = [verdict.outcome for verdict in result.verdicts]
-    return result._replace(decision=combine(outcomes, Stage.BEFORE_AUTHORIZATION))
+def make_replay(rows: Sequence[RuleRow]) -> Callable[[FraudContext], FraudResult]:
+    """The same order by order, with the functions that decide live: every rule whose facts its screenings knew.
+
+    Raises `RuleError`.
+    """
+    rules = [compile_row(row) for row in rows]
+    late = RulePlan([replace(rule, stages=frozenset(Stage)) for rule in rules])
+    early = RulePlan([rule for rule in rules if Stage.BEFORE_AUTHORIZATION in rule.stages])
+
+    def run(context: FraudContext) -> FraudResult:
+        plan = early if context.stage is Stage.BEFORE_AUTHORIZATION else late
+        result = decide(plan, context.with_score(0))
+        if result.decision is Decision.APPROVE:
+            return result
+        outcomes = [verdict.outcome for verdict in result.verdicts]
+        return result._replace(decision=combine(outcomes, Stage.BEFORE_AUTHORIZATION))
+
+    return run
 
 
 def _frame_rule(row: RuleRow) -> FrameRule:

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from fraud.backtest.replay import frame_rules, needed_columns, replay_frame, replay_one
+from fraud.backtest.replay import frame_rules, make_replay, needed_columns, replay_frame
 from fraud.decision import ErrorPolicy, Mode, Outcome
 from fraud.facts import FraudContext, ListMatch
 from fraud.models import Rule
@@ -104,6 +104,6 @@ def test_frames_and_live_functions_decide_alike() -> None:
     for _ in range(20):
         rules = random_rules(chance)
         judged = replay_frame(frame_rules(rules), make_frame(rules, contexts))
-        one_by_one = [replay_one(rules, context) for context in contexts]
+        one_by_one = list(map(make_replay(rules), contexts))
         assert judged["decision"].to_list() == [result.decision.value for result in one_by_one]
         assert judged["score"].to_list() == [result.score for result in one_by_one]
