@@ -53,6 +53,10 @@ class Status(StrEnum):
     SHADOW = "shadow"  # would have hit, but the rule is only on trial
 
 
+_BLOCK, _CHALLENGE, _REVIEW = Outcome.BLOCK, Outcome.CHALLENGE, Outcome.REVIEW
+_ON, _HIT = Mode.ON, Status.HIT
+
+
 class Seen(NamedTuple):
     """What a rule saw of an order, in words, beside its limit."""
 
@@ -118,8 +122,8 @@ class RuleVerdict(NamedTuple):
 class FraudResult(NamedTuple):
     """The decision, the points that led to it (of both screenings) and the verdict of every rule that ran.
 
-    `ticks` are the clock's nanoseconds before the first rule and after each; `context` is what was judged, its
-    score included.
+    `ticks` are the clock's nanoseconds before the first rule and after each, if they were asked for; `context` is
+    what was judged, its score included.
     """
 
     decision: Decision
@@ -130,8 +134,8 @@ class FraudResult(NamedTuple):
 
     @property
     def nanoseconds(self) -> list[int]:
-        """How long each rule took, beside its verdict."""
-        return [after - before for before, after in pairwise(self.ticks)]
+        """How long each rule took, beside its verdict; 0 where nobody looked at the clock."""
+        return [after - before for before, after in pairwise(self.ticks)] or [0] * len(self.verdicts)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -190,6 +194,7 @@ def decide(
     *,
     wants_review: bool = False,
     settled: frozenset[str] = frozenset(),
+    is_timed: bool = False,
 ) -> FraudResult:
     """Run every rule of the context's stage and combine what they say.
 
@@ -201,36 +206,49 @@ def decide(
     due, totals = plan.before if context.stage is _BEFORE else plan.after
     if settled:
         due, totals = due.without(settled), totals.without(settled)
-    verdicts, ticks = judge(due, context)
-    score = context.score
-    if verdicts is not due.misses:
-        score += sum([verdict.points for verdict in verdicts])
-    elif not totals.rules and not wants_review:
-        return _new(FraudResult, (_APPROVE, score, verdicts, ticks, context))
+    ticks = [perf_counter_ns()] if is_timed else []
+    verdicts, others = judge(due, context, ticks)
+    if not (others or totals.rules or wants_review):
+        return _new(FraudResult, (_APPROVE, context.score, verdicts, ticks, context))
+    score = context.score + sum([verdict.points for verdict in others])
     if totals.rules:
         context = context.with_score(score)
-        judged, more = judge(totals, context)
-        score += sum([verdict.points for verdict in judged])
-        verdicts = (*verdicts, *judged)
-        ticks += more[1:]
-    decision = combine([verdict.outcome for verdict in verdicts], context.stage, wants_review)
+        judged, more = judge(totals, context, ticks)
+        score += sum([verdict.points for verdict in more])
+        verdicts, others = (*verdicts, *judged), (*others, *more)
+    decision = combine([verdict.outcome for verdict in others], context.stage, wants_review)
     return _new(FraudResult, (decision, score, verdicts, ticks, context))
 
 
-def judge(due: _Due, context: FraudContext) -> tuple[Sequence[RuleVerdict], list[int]]:
-    """The verdict of each rule, and the clock's ticks around them. What misses is made once for all orders."""
-    others = []
-    ticks = [perf_counter_ns()]
+def judge(
+    due: _Due, context: FraudContext, ticks: list[int]
+) -> tuple[Sequence[RuleVerdict], Sequence[RuleVerdict]]:
+    """The verdict of each rule, and those that are no misses: a miss is made once for all orders.
+
+    `ticks` that has a tick gets one more after each rule.
+    """
     try:
-        for test in due.tests:
-            answer = test(context)
-            if answer is not False:
-                others.append((len(ticks) - 1, answer))
-            ticks.append(perf_counter_ns())
-    except Exception:  # the rules are pure: run them again, each on its own
-        careful = tuple(partial(_try, test) for test in due.tests)
-        return judge(_with_tests(due, careful), context)
-    return (_judge_others(due, others, context) if others else due.misses), ticks
+        answers = (
+            _ask_by_the_clock(due.tests, context, ticks) if ticks else [test(context) for test in due.tests]
+        )
+    except Exception:  # the rules are pure: ask them again, each on its own
+        answers = _ask_by_the_clock([partial(_try, test) for test in due.tests], context, ticks)
+    if answers.count(False) == len(answers):
+        return due.misses, ()
+    return _judge_others(due, answers, context)
+
+
+def _ask_by_the_clock(
+    tests: Sequence[Test], context: FraudContext, ticks: list[int]
+) -> list[bool | _Failure | None]:
+    answers = []
+    taken = []
+    for test in tests:
+        answers.append(test(context))
+        taken.append(perf_counter_ns())
+    if ticks:
+        ticks += taken
+    return answers
 
 
 def _try(test: Test, context: FraudContext) -> bool | _Failure | None:
@@ -240,33 +258,31 @@ def _try(test: Test, context: FraudContext) -> bool | _Failure | None:
         return _Failure(describe_error(error))
 
 
-def _with_tests(due: _Due, tests: tuple[Test, ...]) -> _Due:
-    careful = _Due(due.rules)
-    object.__setattr__(careful, "tests", tests)
-    return careful
-
-
 def _judge_others(
-    due: _Due, others: Sequence[tuple[int, bool | _Failure | None]], context: FraudContext
-) -> Sequence[RuleVerdict]:
-    verdicts = list(due.misses)
+    due: _Due, answers: Sequence[bool | _Failure | None], context: FraudContext
+) -> tuple[Sequence[RuleVerdict], Sequence[RuleVerdict]]:
+    verdicts, others = list(due.misses), []
     is_allowed = context.is_allowed
-    for index, answer in others:
+    for index, answer in enumerate(answers):
+        if answer is False:
+            continue
         rule = due.rules[index]
-        is_spared = is_allowed and rule.outcome is not Outcome.BLOCK
+        is_spared = is_allowed and rule.outcome is not _BLOCK
         if answer is True:
-            verdicts[index] = _judge_hit(rule, context, is_spared)
+            verdict = _judge_hit(rule, context, is_spared)
         else:
-            verdicts[index] = _judge_failure(rule, context, is_spared, answer.error if answer else "")
-    return verdicts
+            verdict = _judge_failure(rule, context, is_spared, answer.error if answer else "")
+        verdicts[index] = verdict
+        others.append(verdict)
+    return verdicts, others
 
 
 def _judge_hit(rule: Rule, context: FraudContext, is_spared: bool) -> RuleVerdict:
-    if rule.mode is not Mode.ON and rule.is_on_trial(context):
+    if rule.mode is not _ON and rule.is_on_trial(context):
         return RuleVerdict(rule, Status.SHADOW)
     if is_spared:
         return RuleVerdict(rule, Status.SNOOZED)
-    return _new(RuleVerdict, (rule, Status.HIT, rule.points, rule.outcome, ""))
+    return _new(RuleVerdict, (rule, _HIT, rule.points, rule.outcome, ""))
 
 
 def _judge_failure(rule: Rule, context: FraudContext, is_spared: bool, error: str) -> RuleVerdict:
@@ -281,13 +297,11 @@ def _judge_failure(rule: Rule, context: FraudContext, is_spared: bool, error: st
 def combine(outcomes: Iterable[Outcome | None], stage: Stage, wants_review: bool = False) -> Decision:
     """The hardest of these outcomes, as a decision."""
     found = tuple(outcomes)
-    if Outcome.BLOCK in found:
+    if _BLOCK in found:
         return Decision.BLOCK
-    if Outcome.CHALLENGE in found:
-        return Decision.CHALLENGE if stage is Stage.BEFORE_AUTHORIZATION else Decision.REVIEW
-    if Outcome.REVIEW in found or wants_review:
-        return Decision.REVIEW
-    return Decision.APPROVE
+    if _CHALLENGE in found:
+        return Decision.CHALLENGE if stage is _BEFORE else Decision.REVIEW
+    return Decision.REVIEW if wants_review or _REVIEW in found else _APPROVE
 
 
 def describe_error(error: Exception) -> str:

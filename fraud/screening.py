@@ -112,7 +112,7 @@ class RuleScreener:
 def _decide_first(live: LivePlan, order: Order, payment: Payment) -> tuple[FraudResult, ScaDecision]:
     """The screening before the authorization may ask others, and settles whether 3-D Secure is asked for."""
     facts = gather_before(order, payment, live.velocity_keys)
-    result = decide(live.plan, with_scores(facts, order, payment))
+    result = decide(live.plan, with_scores(facts, order, payment), is_timed=True)
     sca = choose_authentication(order, payment, decision=result.decision, score=result.score)
     if sca.row == SWITCHED_OFF:
         return result, sca
@@ -125,11 +125,11 @@ def _decide_again(live: LivePlan, order: Order, payment: Payment) -> FraudResult
     prior = order.assessments.filter(stage=Stage.BEFORE_AUTHORIZATION).first()
     context = gather_after(order, payment, prior.context if prior else {}, score=prior.score if prior else 0)
     if prior is None:
-        return decide(live.plan, context)
+        return decide(live.plan, context, is_timed=True)
     hits = prior.verdicts.exclude(outcome="").values_list("rule_key", "outcome")
     wanted_review = prior.decision == Decision.REVIEW or any(outcome == "review" for _, outcome in hits)
     settled = frozenset(key for key, _ in hits)
-    return decide(live.plan, context, wants_review=wanted_review, settled=settled)
+    return decide(live.plan, context, wants_review=wanted_review, settled=settled, is_timed=True)
 
 
 def _verdict_rows(assessment: Assessment, result: FraudResult) -> Iterable[Verdict]:

@@ -73,10 +73,21 @@ def _join(operands: Sequence[tree.Node], *, absorbing: bool) -> Condition:
         case (only,):
             return only
         case (first, second):
-            return two(first, second)
+            return (absorbing and _either_text_equals(kept)) or two(first, second)
         case (first, second, third) if not absorbing:
             return shapes.all_three(first, second, third)
     return many(conditions)
+
+
+def _either_text_equals(operands: Sequence[tree.Node]) -> Condition | None:
+    """Of two texts beside constants one closure, half as dear as two within a third."""
+    match operands:
+        case (
+            tree.Compare("==", tree.Reference() as one, tree.Text(one_limit)),
+            tree.Compare("==", tree.Reference() as other, tree.Text(other_limit)),
+        ) if one_limit and other_limit:
+            return shapes.either_text_equals(attrgetter(one.name, other.name), one_limit, other_limit)
+    return None
 
 
 def _member(subject: tree.Node, choices: Sequence[tree.Node], negated: bool) -> Condition:
@@ -99,7 +110,7 @@ def _compare(node: tree.Compare) -> Condition:
     if isinstance(right, tree.Amounts) and left == tree.Reference("amount"):
         return shapes.AMOUNT_AGAINST_LIMITS[operator](right.by_currency)
     if _is_text_fact(left) and _is_text_fact(right):
-        return shapes.TWO_TEXTS[operator](attrgetter(left.name), attrgetter(right.name))
+        return shapes.TWO_TEXTS[operator](attrgetter(left.name, right.name))
     return shapes.two_values(_FUNCTIONS[operator], value_of(left, scale), value_of(right, scale))
 
 

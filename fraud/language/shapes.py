@@ -95,6 +95,18 @@ def any_of(conditions: Sequence[Condition]) -> Condition:
     return run
 
 
+def either_text_equals(pair: Value, one_limit: str, other_limit: str) -> Condition:
+    """`avs == "fail" or cvv == "fail"`: `pair` gives both texts at once."""
+
+    def run(context: FraudContext) -> bool | None:
+        one, other = pair(context)
+        if one == one_limit or other == other_limit:
+            return True
+        return False if one and other else None
+
+    return run
+
+
 # Values.
 
 
@@ -275,14 +287,24 @@ AMOUNT_AGAINST_LIMITS: dict[str, Callable[[Mapping[str, int]], Condition]] = {
     ),
 }
 
-TWO_TEXTS: dict[str, Callable[[Value, Value], Condition]] = {
-    "==": lambda one, other: (
-        lambda context: a == b if (a := one(context)) and (b := other(context)) else None
-    ),
-    "!=": lambda one, other: (
-        lambda context: a != b if (a := one(context)) and (b := other(context)) else None
-    ),
-}
+
+def _texts_equal(pair: Value) -> Condition:
+    def run(context: FraudContext) -> bool | None:
+        one, other = pair(context)
+        return one == other if one and other else None
+
+    return run
+
+
+def _texts_differ(pair: Value) -> Condition:
+    def run(context: FraudContext) -> bool | None:
+        one, other = pair(context)
+        return one != other if one and other else None
+
+    return run
+
+
+TWO_TEXTS: dict[str, Callable[[Value], Condition]] = {"==": _texts_equal, "!=": _texts_differ}
 
 
 def two_values(compare: Callable[[Any, Any], bool], left: Value, right: Value) -> Condition:
