@@ -54,7 +54,7 @@ class Status(StrEnum):
 
 
 _BLOCK, _CHALLENGE, _REVIEW = Outcome.BLOCK, Outcome.CHALLENGE, Outcome.REVIEW
-_ON, _HIT = Mode.ON, Status.HIT
+_ON = Mode.ON
 
 
 class Seen(NamedTuple):
@@ -154,15 +154,18 @@ Test = Callable[[FraudContext], bool | _Failure | None]
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """The rules that run together, with what is the same for every order: their tests, and their misses."""
+    """The rules that run together, with what is the same for every order: their tests, misses and plain hits."""
 
     rules: tuple[Rule, ...]
     tests: tuple[Test, ...] = field(init=False)
     misses: tuple[RuleVerdict, ...] = field(init=False)
+    hits: tuple[RuleVerdict, ...] = field(init=False)  # of rules that are on, for who is not allowed
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tests", tuple(rule.test for rule in self.rules))
         object.__setattr__(self, "misses", tuple(RuleVerdict(rule, Status.MISS) for rule in self.rules))
+        hits = (RuleVerdict(rule, Status.HIT, rule.points, rule.outcome) for rule in self.rules)
+        object.__setattr__(self, "hits", tuple(hits))
 
     def without(self, settled: frozenset[str]) -> _Due:
         return _Due(tuple(rule for rule in self.rules if rule.key not in settled)) if settled else self
@@ -267,22 +270,30 @@ def _judge_others(
         if answer is False:
             continue
         rule = due.rules[index]
-        is_spared = is_allowed and rule.outcome is not _BLOCK
-        if answer is True:
-            verdict = _judge_hit(rule, context, is_spared)
+        if answer is True and rule.mode is _ON and not is_allowed:
+            verdict = due.hits[index]
         else:
-            verdict = _judge_failure(rule, context, is_spared, answer.error if answer else "")
+            is_spared = is_allowed and rule.outcome is not _BLOCK
+            verdict = _judge_one(rule, answer, context, is_spared)
         verdicts[index] = verdict
         others.append(verdict)
     return verdicts, others
 
 
+def _judge_one(
+    rule: Rule, answer: bool | _Failure | None, context: FraudContext, is_spared: bool
+) -> RuleVerdict:
+    if answer is True:
+        return _judge_hit(rule, context, is_spared)
+    return _judge_failure(rule, context, is_spared, answer.error if answer else "")
+
+
 def _judge_hit(rule: Rule, context: FraudContext, is_spared: bool) -> RuleVerdict:
-    if rule.mode is not _ON and rule.is_on_trial(context):
+    if rule.is_on_trial(context):
         return RuleVerdict(rule, Status.SHADOW)
     if is_spared:
         return RuleVerdict(rule, Status.SNOOZED)
-    return _new(RuleVerdict, (rule, _HIT, rule.points, rule.outcome, ""))
+    return RuleVerdict(rule, Status.HIT, rule.points, rule.outcome)
 
 
 def _judge_failure(rule: Rule, context: FraudContext, is_spared: bool, error: str) -> RuleVerdict:
