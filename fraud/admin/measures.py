@@ -38,7 +38,10 @@ from fraud.measures import (
     measure_queue,
     measure_rules,
 )
+from fraud.measures.scores import ScoreMeasure, find_model_drift, measure_scores
+from fraud.measures.statistics import Proportion
 from fraud.rulesets import name_rules
+from fraud.scores.drift import Drift as ModelDrift
 from payments.admin.base import BackOfficeAdmin, age, link, money, state_badge
 from payments.admin.exports import Cell, stream_csv, to_major
 
@@ -98,6 +101,8 @@ class MeasurePages(BackOfficeAdmin):
             "charts": [chart_labels(rules)],
             "drifts": [show_drift(drift) for drift in drifts],
             "drift_head": DRIFT_HEAD,
+            "scores": [tell_score(measure) for measure in measure_scores(period)],
+            "model_drift": tell_model_drift(find_model_drift()),
             **self._queue(period),
         }
         return self._render(request, "admin/fraud/measures/page.html", "Fraud measures", context)
@@ -241,6 +246,29 @@ def tell_unknown(overall: Overall) -> list[tuple[str, SafeString]]:
         ("Fraud, of the labelled", show_share(overall.fraud)),
         ("Blocked by a rule, with a label", show_share(overall.blocked_labelled)),
     ]
+
+
+def tell_score(measure: ScoreMeasure) -> dict[str, Any]:
+    """A line for each threshold: what it would flag, and how much of that was fraud."""
+    lines = [
+        (
+            f"{point.threshold:.1f}",
+            show_share(Proportion(point.flagged, point.labelled)),
+            show_share(Proportion(point.caught, point.flagged)),
+            show_share(Proportion(point.caught, point.fraud)),
+        )
+        for point in measure.points
+    ]
+    return {"name": measure.name, "orders": measure.orders, "lines": lines}
+
+
+def tell_model_drift(drift: ModelDrift | None) -> str:
+    """Whether orders are still like those of the training, in words."""
+    if drift is None:
+        return ""
+    if drift.index is None:
+        return f"{drift.scores} scores of the model in 7 days: too few, or no training to compare them with."
+    return f"The model's scores of 7 days beside its training: {drift.reading} (stability index {drift.index:.3f})."
 
 
 def tell_mode(rule: RuleMeasure, names: Mapping[str, str]) -> dict[str, Any]:
