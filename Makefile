@@ -24,7 +24,7 @@ fmt:
 	.venv/bin/ruff format .
 
 lock: ## compile requirements/*.in for every platform; needs uv
-	for name in base production local bench bench-djstripe bench-fraud; do \
+	for name in base production local bench bench-djstripe bench-fraud models; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 			requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
 	done

@@ -86,7 +86,6 @@ class FraudData:
         "fraud_labelcursor": "How far labels were collected: a row for each collector.",
         "fraud_ruleday": "How many orders each rule judged, by day.",
         "fraud_reviewevent": "How a case came to its decision, and by whose hands.",
-        "fraud_ruleconfig": "Master data.",
         "fraud_eventposition": "One row per reader of payments' events.",
         "fraud_listentry": "Keyed hashes with a masked form, each until its own end.",
         "fraud_listchange": "Who put what on a list or took it off, as long as it is in force.",

@@ -113,8 +113,19 @@ def name_of(shop: Shop) -> str:
 
 
 def end_connections(server: psycopg.Connection[Any], shop: Shop) -> None:
-    ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
-    server.execute(ended, [name_of(shop)])
+    """Who holds a table's lock goes last: what waits for it must end, not go on."""
+    others = "FROM pg_stat_activity WHERE datname = %s AND query NOT LIKE 'LOCK TABLE%%'"
+    ended = f"SELECT count(pg_terminate_backend(pid)) {others} AND wait_event_type = 'Lock'"
+    waiting = f"SELECT count(*) {others} AND wait_event_type = 'Lock'"
+    wait_until(
+        lambda: (
+            server.execute(ended, [name_of(shop)])
+            and server.execute(waiting, [name_of(shop)]).fetchone() == (0,)
+        ),
+        what="whoever waits for a lock ends",
+    )
+    everybody = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+    server.execute(everybody, [name_of(shop)])
 
 
 @contextmanager

@@ -694,9 +694,7 @@ def test_all_items_of_a_batch_are_read_in_their_order() -> None:
     assert [type(fact) for fact in found] == [GatewayFact, GatewayFact, DisputeFact]
 
 
-@pytest.mark.parametrize(
-    "code", ["REPORT_AVAILABLE", "ORDER_CLOSED", "NOTIFICATION_OF_FRAUD", "ISSUER_COMMENTS", "PENDING", "X"]
-)
+@pytest.mark.parametrize("code", ["REPORT_AVAILABLE", "ORDER_CLOSED", "ISSUER_COMMENTS", "PENDING", "X"])
 def test_other_events_hold_no_facts(code: str) -> None:
     assert facts_of(item(code)) == []
 
