@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Min
 from django.utils import timezone
 
-from fraud.models import Assessment, EffectiveLabel, Review, Verdict
+from fraud.labels import find_frauds
+from fraud.links import LinkCount, Links, find_links
+from fraud.models import Assessment, Review, Verdict
 from payments import sql
 from payments.models import Event, Order, OrderState, Payment
 from payments.money import Money
 
 MAX_LINKED = 8
 MAX_EVENTS = 12
-SCANNED_PER_VALUE = 100  # a value that very many share says little, and must not slow the queue down
-LINKING = ["card", "email", "ip", "device", "customer", "address"]
 ANSWER_TONES = {"pass": "good", "fail": "bad"}
 PRECISION_HITS = 1_000
 PRECISION_SPAN = timedelta(days=90)
 FEW = 5  # a share of fewer cases says nothing
 YOUNG, OLD = timedelta(days=1), timedelta(days=30)
-
-# The newest orders of each value that an order shares.
-_LINKS = """
-SELECT mine.order_id, other.order_id, mine.kind
-FROM fraud_entitylink mine CROSS JOIN LATERAL (
-    SELECT order_id FROM fraud_entitylink same
-    WHERE same.kind = mine.kind AND same.value_hash = mine.value_hash AND same.order_id <> mine.order_id
-    ORDER BY same.order_id DESC LIMIT %(most)s) other
-WHERE mine.order_id = ANY(%(orders)s) AND mine.kind = ANY(%(kinds)s)
-"""
-
-Links = Mapping[str, set[str]]  # the ids of other orders, with the dimensions that they share
-
 
 _PRECISION = """
 SELECT rule.key, count(*), count(*) FILTER (WHERE label.is_fraud)
@@ -84,14 +70,6 @@ class Reason:
 
     verdict: Verdict
     precision: RulePrecision | None
-
-
-@dataclass(frozen=True, slots=True)
-class LinkCount:
-    """How many other orders share something with one, and how many of them were fraud."""
-
-    orders: int
-    fraud: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,30 +186,6 @@ def _age_check(label: str, since: datetime | None) -> Check:
     span = timezone.now() - since
     tone = "bad" if span < YOUNG else "good" if span >= OLD else "plain"
     return Check(label, "today" if span < YOUNG else f"{span.days} d", tone)
-
-
-def find_links(order_ids: Sequence[str]) -> dict[str, dict[str, set[str]]]:
-    """For each order, the newest others that share something, with what they share: one query for all."""
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    wish = {"orders": list(order_ids), "kinds": LINKING, "most": SCANNED_PER_VALUE}
-    for order_id, other_id, kind in sql.fetch_all(_LINKS, wish):
-        found[order_id][other_id].add(kind)
-    return {order_id: dict(others) for order_id, others in found.items()}
-
-
-def find_frauds(order_ids: Iterable[str]) -> set[str]:
-    """Those of the orders whose label says that they were fraud."""
-    labels = EffectiveLabel.objects.filter(order_id__in=list(order_ids), is_fraud=True)
-    return set(labels.values_list("order_id", flat=True))
-
-
-def count_links(order_ids: Sequence[str]) -> dict[str, LinkCount]:
-    """For each order, how many others share something and how many were fraud: two queries for all."""
-    links = find_links(order_ids)
-    frauds = find_frauds({other for others in links.values() for other in others})
-    return {
-        order_id: LinkCount(len(others), len(frauds & others.keys())) for order_id, others in links.items()
-    }
 
 
 def _load_linked(links: Links, frauds: set[str]) -> tuple[LinkedOrder, ...]:

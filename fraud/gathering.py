@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from fraud.facts import FraudContext, VelocityKey
 from fraud.history import read_history
-from fraud.labels import count_frauds
 from fraud.links import count_linked
 from fraud.lists import card_values, find_matches, mask_email, order_values
 from fraud.velocity import count_order, values_of
@@ -22,7 +21,7 @@ def gather_before(order: Order, payment: Payment, keys: Iterable[VelocityKey]) -
     """Everything that is known before the gateway is asked; the order is counted here, once."""
     figures = count_order(order.pk, order.total, values_of(order, payment), keys)
     history = read_history(order, payment)
-    linked = count_linked(order, payment, count_frauds)
+    linked = count_linked(order, payment)
     return replace(
         _gather_order(order, payment),
         list_matches=find_matches(order_values(order, payment), client_id=order.client_id),

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
-from fraud.models import EffectiveLabel, Label, LabelCursor, LabelSource, ReasonCode, Review, ReviewState
-from payments import sql
+from fraud import collector
+from fraud.models import EffectiveLabel, Label, LabelSource, ReasonCode, Review, ReviewState
 from payments.errors import InvalidRequestError
 from payments.kinds import DisputeStage, DisputeState
-from payments.models import Event, Operation, Order
+from payments.models import Dispute, Event, Operation, Order
 
-BATCH = 2_000  # events, or captures, in one transaction
-MOST_BATCHES = 50  # of one turn; the next goes on where it ended
+MOST_TURNS = 10  # of the collector at once; the next task goes on where it ended
 MAX_REASON_LENGTH = 200
 
 # What an analyst's reason says of the order; None: nothing. An abuse of a policy is no stolen card, and who could not
@@ -54,9 +52,10 @@ def record_label(order: Order, *, is_fraud: bool, source: str, reason: str, acto
     )
 
 
-def count_frauds(order_ids: Collection[str]) -> int:
-    """How many of these orders were fraud, by the label that counts."""
-    return EffectiveLabel.objects.filter(order_id__in=order_ids, is_fraud=True).count()
+def find_frauds(order_ids: Iterable[str]) -> set[str]:
+    """Those of the orders that were fraud, by the label that counts."""
+    labels = EffectiveLabel.objects.filter(order_id__in=list(order_ids), is_fraud=True)
+    return set(labels.values_list("order_id", flat=True))
 
 
 def label_decision(review: Review) -> Label | None:
@@ -83,55 +82,77 @@ def label_decision(review: Review) -> Label | None:
 
 # --- from the outbox ----------------------------------------------------------------------------------------
 
-# Only what lies before the horizon: no transaction can bring an event there any more, so each is read once. The
-# slice bounds what one turn looks at, however few of the events say something of fraud.
-_EVENTS = """
-    SELECT id, type, order_id, data, created_at FROM payments_event
-    WHERE id > %s AND id < %s ORDER BY id LIMIT %s
-"""
-
 
 def collect_labels() -> int:
     """Label by every event since the last turn. Returns how many labels are new; any number may run at once."""
-    return sum(_repeat(_collect_batch))
+    return _collect("labels", tuple(_READERS), _read_event)
 
 
-def _collect_batch() -> tuple[int, bool]:
-    with transaction.atomic():
-        cursor = _lock_cursor("events")
-        events = list(Event.objects.raw(_EVENTS, [cursor.last_id, Event.objects.read_horizon(), BATCH]))
-        if not events:
-            return 0, False
-        made = _add(_read_events(events))
-        cursor.last_id = events[-1].pk
-        cursor.save(update_fields=["last_id"])
-    return made, len(events) == BATCH
+def mature_labels(*, now: datetime | None = None) -> int:
+    """Label as genuine what was captured `FRAUD_MATURE_DAYS` ago and was never disputed. Returns how many."""
+    until = (now or timezone.now()) - timedelta(days=settings.FRAUD_MATURE_DAYS)
+    return _collect("matured", ("payment.captured",), _read_capture, until=until)
 
 
-def _read_events(events: Iterable[Event]) -> Iterator[Label]:
-    telling = [event for event in events if event.type in _READERS]
-    refunds = [event.data["refund"]["id"] for event in telling if event.type == "refund.created"]
-    frauds = set(Operation.objects.filter(pk__in=refunds, reason="fraudulent").values_list("pk", flat=True))
-    for event in telling:
-        if event.type == "refund.created" and event.data["refund"]["id"] not in frauds:
-            continue
-        if (read := _READERS[event.type](event.data)) is not None:
-            source, is_fraud, reason = read
-            yield Label(
-                order_id=event.order_id,
-                is_fraud=is_fraud,
-                source=source,
-                reason=reason[:MAX_REASON_LENGTH],
-                actor=event.actor,
-                evidence=event.pk,
-                at=event.created_at,
-            )
+def _collect(
+    name: str, types: Collection[str], read: Callable[[Event], Label | None], until: datetime | None = None
+) -> int:
+    """Write what each event says, if anything, and if its evidence has not labelled yet; how many are new."""
+    new = 0
+
+    def consume(event: Event) -> None:
+        nonlocal new
+        label = read(event)
+        new += label is not None and _add(label)
+
+    for _ in range(MOST_TURNS):
+        if collector.collect(name, types, consume, until=until) < collector.MOST_AT_ONCE:
+            break
+    return new
+
+
+def _add(label: Label) -> bool:
+    """False when its evidence has labelled already."""
+    if Label.objects.filter(source=label.source, evidence=label.evidence).exists():
+        return False
+    Label.objects.bulk_create([label], ignore_conflicts=True)  # of two at once one writes it
+    return True
+
+
+def _read_event(event: Event) -> Label | None:
+    read = _READERS[event.type](event.data)
+    if read is None:
+        return None
+    source, is_fraud, reason = read
+    return Label(
+        order_id=event.order_id,
+        is_fraud=is_fraud,
+        source=source,
+        reason=reason[:MAX_REASON_LENGTH],
+        actor=event.actor,
+        evidence=event.pk,
+        at=event.created_at,
+    )
+
+
+def _read_capture(event: Event) -> Label | None:
+    if Dispute.objects.filter(payment__order=event.order_id).exists():
+        return None
+    days = settings.FRAUD_MATURE_DAYS
+    return Label(
+        order_id=event.order_id,
+        is_fraud=False,
+        source=LabelSource.MATURED,
+        reason=f"no dispute in {days} days",
+        evidence=event.order_id,
+        at=event.created_at + timedelta(days=days),
+    )
 
 
 _Read = tuple[LabelSource, bool, str]
 
 
-def read_dispute(data: Mapping[str, Any]) -> _Read | None:
+def _read_dispute(data: Mapping[str, Any]) -> _Read | None:
     """A chargeback for fraud, until it is won. An inquiry only asks, and other reasons say nothing of fraud."""
     dispute = data["dispute"]
     if dispute["reason"] != "fraudulent" or dispute["stage"] == DisputeStage.INQUIRY:
@@ -139,94 +160,21 @@ def read_dispute(data: Mapping[str, Any]) -> _Read | None:
     return LabelSource.DISPUTE, dispute["state"] != DisputeState.WON, dispute["state"]
 
 
-def read_warning(data: Mapping[str, Any]) -> _Read:
+def _read_warning(data: Mapping[str, Any]) -> _Read:
     return LabelSource.EARLY_WARNING, True, str(data["warning"].get("reason", ""))
 
 
-def read_refund(data: Mapping[str, Any]) -> _Read:
+def _read_refund(data: Mapping[str, Any]) -> _Read | None:
     """Of a refund whose reason is fraud: what the person meant who asked for it, whatever the bank does."""
+    if not Operation.objects.filter(pk=data["refund"]["id"], reason="fraudulent").exists():
+        return None
     return LabelSource.REFUND_AS_FRAUD, True, "fraudulent"
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read | None]] = {
-    "dispute.opened": read_dispute,
-    "dispute.updated": read_dispute,
-    "dispute.closed": read_dispute,
-    "payment.fraud_warned": read_warning,
-    "refund.created": read_refund,
+    "dispute.opened": _read_dispute,
+    "dispute.updated": _read_dispute,
+    "dispute.closed": _read_dispute,
+    "payment.fraud_warned": _read_warning,
+    "refund.created": _read_refund,
 }
-
-
-# --- by time ------------------------------------------------------------------------------------------------
-
-_CAPTURES = """
-    SELECT operation.id, operation.created_at, payment.order_id,
-        operation.kind = 'capture' AND operation.state = 'succeeded' AND NOT EXISTS (
-            SELECT FROM payments_dispute dispute WHERE dispute.payment_id = payment.id
-        ) AS is_good
-    FROM payments_operation operation JOIN payments_payment payment ON payment.id = operation.payment_id
-    WHERE (operation.created_at, operation.id) > (%s, %s) AND operation.created_at <= %s
-    ORDER BY operation.created_at, operation.id LIMIT %s
-"""
-
-
-def mature_labels(*, now: datetime | None = None) -> int:
-    """Label as genuine what was captured `FRAUD_MATURE_DAYS` ago and was never disputed. Returns how many."""
-    until = (now or timezone.now()) - timedelta(days=settings.FRAUD_MATURE_DAYS)
-    return sum(_repeat(lambda: _mature_batch(until)))
-
-
-def _mature_batch(until: datetime) -> tuple[int, bool]:
-    with transaction.atomic():
-        cursor = _lock_cursor("captures")
-        since = cursor.at or datetime.min.replace(tzinfo=until.tzinfo)
-        rows = sql.fetch_all(_CAPTURES, [since, cursor.last_id, until, BATCH])
-        if not rows:
-            return 0, False
-        wait = timedelta(days=settings.FRAUD_MATURE_DAYS)
-        good = {order_id: at + wait for _, at, order_id, is_good in reversed(rows) if is_good}
-        reason = f"no dispute in {settings.FRAUD_MATURE_DAYS} days"
-        made = _add(
-            Label(
-                order_id=order,
-                is_fraud=False,
-                source=LabelSource.MATURED,
-                reason=reason,
-                evidence=order,
-                at=at,
-            )
-            for order, at in good.items()
-        )
-        cursor.last_id, cursor.at = rows[-1][0], rows[-1][1]
-        cursor.save(update_fields=["last_id", "at"])
-    return made, len(rows) == BATCH
-
-
-# --- both ---------------------------------------------------------------------------------------------------
-
-
-def _repeat(turn: Callable[[], tuple[int, bool]]) -> Iterator[int]:
-    """One transaction after the other while there is more, within what one task may do."""
-    for _ in range(MOST_BATCHES):
-        made, is_more = turn()
-        yield made
-        if not is_more:
-            return
-
-
-def _lock_cursor(name: str) -> LabelCursor:
-    LabelCursor.objects.get_or_create(pk=name)
-    return LabelCursor.objects.select_for_update().get(pk=name)
-
-
-def _add(labels: Iterable[Label]) -> int:
-    """Write those whose evidence has not labelled yet; how many are new."""
-    wanted = list(labels)
-    known = set(
-        Label.objects.filter(
-            source__in={label.source for label in wanted}, evidence__in=[label.evidence for label in wanted]
-        ).values_list("source", "evidence")
-    )
-    new = [label for label in wanted if (label.source, label.evidence) not in known]
-    Label.objects.bulk_create(new, ignore_conflicts=True)
-    return len(new)

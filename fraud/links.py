@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fraud.labels import find_frauds
 from fraud.velocity.keys import hash_values, values_of
 from payments import sql
 from payments.models import Order, Payment
 
 MOST_PER_KEY = 500  # orders; what more of them share is common, such as a company's IP address
+MOST_SHOWN = 100  # of each key in the queue, which must not be slowed down by what very many share
+STRONG = [
+    "card",
+    "email",
+    "ip",
+    "device",
+    "customer",
+    "address",
+]  # a network alone is no link for people's eyes
 LinkKey = tuple[str, str]  # kind and keyed hash
+Links = Mapping[str, set[str]]  # the ids of other orders, with the kinds that they share
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +93,39 @@ def find_linked(order: Order, payment: Payment) -> Linked:
     return Linked({pk: frozenset(shares[pk]) for pk in newest}, common)
 
 
-def count_linked(order: Order, payment: Payment, count_fraud: Callable[[Collection[str]], int]) -> LinkCount:
-    """The facts `linked_orders` and `linked_fraud`; `count_fraud` says how many of these orders were fraud."""
+def count_linked(order: Order, payment: Payment) -> LinkCount:
+    """The facts `linked_orders` and `linked_fraud`."""
     orders = find_linked(order, payment).orders
-    return LinkCount(len(orders), count_fraud(list(orders)) if orders else 0)
+    return LinkCount(len(orders), len(find_frauds(orders)) if orders else 0)
+
+
+# The newest orders of each value that an order shares.
+_FIND_MANY = """
+SELECT mine.order_id, other.order_id, mine.kind
+FROM fraud_entitylink mine CROSS JOIN LATERAL (
+    SELECT order_id FROM fraud_entitylink same
+    WHERE same.kind = mine.kind AND same.value_hash = mine.value_hash AND same.order_id <> mine.order_id
+    ORDER BY same.order_id DESC LIMIT %(most)s) other
+WHERE mine.order_id = ANY(%(orders)s) AND mine.kind = ANY(%(kinds)s)
+"""
+
+
+def find_links(order_ids: Sequence[str]) -> dict[str, Links]:
+    """For each order, the newest others that share something, with what they share: one query for all."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    wish = {"orders": list(order_ids), "kinds": STRONG, "most": MOST_SHOWN}
+    for order_id, other_id, kind in sql.fetch_all(_FIND_MANY, wish):
+        found[order_id][other_id].add(kind)
+    return {order_id: dict(others) for order_id, others in found.items()}
+
+
+def count_links(order_ids: Sequence[str]) -> dict[str, LinkCount]:
+    """For each order, how many others share something and how many were fraud: two queries for all."""
+    links = find_links(order_ids)
+    frauds = find_frauds({other for others in links.values() for other in others})
+    return {
+        order_id: LinkCount(len(others), len(frauds & others.keys())) for order_id, others in links.items()
+    }
 
 
 def list_keys(order: Order, payment: Payment) -> list[LinkKey]:

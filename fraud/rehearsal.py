@@ -10,7 +10,8 @@ from itertools import islice
 
 from fraud.decision import RulePlan, decide
 from fraud.facts import FraudContext
-from fraud.models import Assessment, ReasonCode, Review, ReviewState
+from fraud.labels import find_frauds
+from fraud.models import Assessment
 from payments.decisions import Decision, Stage
 from payments.models import Order
 
@@ -19,7 +20,6 @@ MAX_SECONDS = 2.0  # then the answer is given for the orders looked at so far
 MAX_EXAMPLES = 10
 SCREENINGS_PER_ORDER = 3  # two, and some for orders that were tried again
 
-FRAUD_REASONS = (ReasonCode.CONFIRMED_FRAUD, ReasonCode.STOLEN_CARD, ReasonCode.ACCOUNT_TAKEOVER)
 _HARDNESS = list(Decision)
 
 
@@ -35,7 +35,7 @@ class Screened:
 
 @dataclass(slots=True)
 class Hits:
-    """How one rule came out. `fraud` counts the hits that are known to be fraud; orders are the newest first."""
+    """How one rule came out. `fraud` counts the hits whose label says so; orders are the newest first."""
 
     looked_at: int = 0
     hits: int = 0
@@ -96,7 +96,7 @@ def rehearse_rule(
         elif answer:
             hits.append(screened.order_id)
     found.hits = len(hits)
-    found.fraud = len(find_fraud(hits))
+    found.fraud = len(find_frauds(hits))
     found.examples = list(_fetch_orders(hits[:MAX_EXAMPLES]).values())
     return found
 
@@ -136,15 +136,6 @@ def replay(plan: RulePlan, screened: Screened) -> Decision:
         settled=frozenset(verdict.rule.key for verdict in hits),
     )
     return max(first.decision, second.decision, key=_HARDNESS.index)
-
-
-def find_fraud(order_ids: Sequence[str]) -> set[str]:
-    """Those of the orders that an analyst rejected as fraud, or that were disputed as such."""
-    rejected = Review.objects.filter(
-        order_id__in=order_ids, state=ReviewState.REJECTED, reason_code__in=FRAUD_REASONS
-    )
-    disputed = Order.objects.filter(pk__in=order_ids, payment__disputes__reason="fraudulent")
-    return {*rejected.values_list("order_id", flat=True), *disputed.values_list("pk", flat=True)}
 
 
 def _read(context: Mapping[str, object]) -> FraudContext | None:

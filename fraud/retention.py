@@ -83,7 +83,6 @@ class FraudData:
         "fraud_backtest": "Figures and order ids, no facts of a person.",
         "fraud_label": "What became of an order: what the rules are worth. It names no customer.",
         "fraud_effective_label": "A view of the labels.",
-        "fraud_labelcursor": "How far labels were collected: a row for each collector.",
         "fraud_ruleday": "How many orders each rule judged, by day.",
         "fraud_reviewevent": "How a case came to its decision, and by whose hands.",
         "fraud_eventposition": "One row per reader of payments' events.",

@@ -11,7 +11,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fraud import policy
-from fraud.cases import Case, HistoryLine, LinkCount
+from fraud.cases import Case, HistoryLine
+from fraud.links import LinkCount
 from fraud.lists import mask_email
 from fraud.models import Review
 from payments.admin.base import describe_span

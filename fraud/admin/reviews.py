@@ -30,7 +30,8 @@ from fraud.admin.review_words import (
     tell_history,
     tell_kinds,
 )
-from fraud.cases import build_case, count_links, top_reasons
+from fraud.cases import build_case, top_reasons
+from fraud.links import count_links
 from fraud.models import Review, ReviewEvent, ReviewState
 from payments.admin.base import (
     BackOfficeAdmin,

@@ -2,7 +2,7 @@
 
 from fraud.models.assessment import Assessment, Verdict
 from fraud.models.backtest import BackTest, BackTestState
-from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource
+from fraud.models.label import PRECEDENCE, EffectiveLabel, Label, LabelSource
 from fraud.models.link import EntityLink
 from fraud.models.listing import (
     ListChange,
@@ -16,7 +16,6 @@ from fraud.models.measure import RuleDay
 from fraud.models.position import EventPosition
 from fraud.models.review import (
     APPROVE_REASONS,
-    FRAUD_REASONS,
     LEASE_MINUTES,
     PERSON,
     REJECT_REASONS,
@@ -39,7 +38,6 @@ from fraud.models.velocity import VelocityEvent
 
 __all__ = [
     "APPROVE_REASONS",
-    "FRAUD_REASONS",
     "LEASE_MINUTES",
     "PERSON",
     "PRECEDENCE",
@@ -51,7 +49,6 @@ __all__ = [
     "EntityLink",
     "EventPosition",
     "Label",
-    "LabelCursor",
     "LabelSource",
     "ListChange",
     "ListEntry",

@@ -102,14 +102,3 @@ class EffectiveLabel(models.Model):
 
     def __str__(self) -> str:
         return f"{'Fraud' if self.is_fraud else 'Genuine'} by {self.source}"
-
-
-class LabelCursor(models.Model):
-    """How far a collector has read: everything up to `last_id`, or up to `at` and then `last_id`, is done."""
-
-    name = models.CharField(max_length=20, primary_key=True)
-    at = models.DateTimeField(null=True)
-    last_id = models.CharField(max_length=32, blank=True)
-
-    def __str__(self) -> str:
-        return f"{self.name} until {self.last_id}"

@@ -49,7 +49,6 @@ REJECT_REASONS = (
 )
 APPROVE_REASONS = (ReasonCode.GENUINE, ReasonCode.VERIFIED, ReasonCode.OTHER)
 # What is said of the order, and not only of a policy or of a customer who did not answer.
-FRAUD_REASONS = (ReasonCode.CONFIRMED_FRAUD, ReasonCode.STOLEN_CARD, ReasonCode.ACCOUNT_TAKEOVER)
 
 
 class ReviewQuerySet(models.QuerySet["Review"]):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from fraud.cases import LinkCount, RulePrecision, build_case, count_links, find_links, rule_precision
+from fraud.cases import RulePrecision, build_case, rule_precision
 from fraud.labels import label_decision
+from fraud.links import LinkCount, count_links, find_links
 from fraud.models import Assessment, EntityLink, Review
 from payments.models import Dispute, OrderState
 from payments.money import Money

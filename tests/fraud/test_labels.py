@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import combinations, permutations
@@ -13,11 +12,20 @@ import time_machine
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from fraud import labels
+from fraud import collector
 from fraud.labels import DECISION_LABELS, collect_labels, label_decision, mature_labels, record_label
-from fraud.models import PRECEDENCE, EffectiveLabel, Label, LabelCursor, LabelSource, ReasonCode, ReviewState
+from fraud.models import (
+    PRECEDENCE,
+    EffectiveLabel,
+    EventPosition,
+    Label,
+    LabelSource,
+    ReasonCode,
+    ReviewState,
+)
 from payments.errors import InvalidRequestError
 from payments.gateways.base import FraudWarning
+from payments.ids import new_id
 from payments.models import Event, Order
 from payments.services import FactOutcome, apply_gateway_fact
 from tests.factories.fraud import LabelFactory, ReviewFactory
@@ -36,13 +44,6 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 @pytest.fixture
 def order() -> Order:
     return OrderFactory()
-
-
-@pytest.fixture
-def long_ago() -> Iterator[None]:
-    """What is made within is older than the horizon: no open transaction can bring an event before it."""
-    with time_machine.travel(datetime.now(UTC) - timedelta(minutes=10), tick=True):
-        yield
 
 
 def effective(order: Order) -> tuple[bool, str] | None:
@@ -140,8 +141,11 @@ def test_a_review_that_nobody_decided_says_nothing(state: str) -> None:
 # --- from the outbox ----------------------------------------------------------------------------------------
 
 
+DISPUTE = {"id": "dp_1", "stage": "chargeback", "state": "needs_response", "reason": "fraudulent"}
+
+
 def tell_dispute(order: Order, state: str, *, reason: str = "fraudulent", stage: str = "chargeback") -> Event:
-    dispute = {"id": "dp_1", "stage": stage, "state": state, "reason": reason}
+    dispute = {**DISPUTE, "stage": stage, "state": state, "reason": reason}
     name = {"needs_response": "opened", "under_review": "updated"}.get(state, "closed")
     event: Event = EventFactory(
         order=order, type=f"dispute.{name}", data={"dispute": dispute}, actor="gateway"
@@ -149,7 +153,6 @@ def tell_dispute(order: Order, state: str, *, reason: str = "fraudulent", stage:
     return event
 
 
-@pytest.mark.usefixtures("long_ago")
 @pytest.mark.parametrize(
     ("told", "said"),
     [
@@ -176,7 +179,6 @@ def test_a_dispute_for_fraud_labels(order: Order, told: list[dict[str, Any]], sa
     assert effective(order) == said
 
 
-@pytest.mark.usefixtures("long_ago")
 @pytest.mark.parametrize(("reason", "said"), [("fraudulent", (True, "refund_as_fraud")), ("duplicate", None)])
 def test_a_refund_labels_by_its_reason(reason: str, said: object) -> None:
     attempt = AttemptFactory(payment=PaymentFactory(is_captured=True))
@@ -191,9 +193,8 @@ def test_a_warning_of_the_issuer_labels_once_however_often_it_is_told() -> None:
     payment = PaymentFactory(is_captured=True)
     AttemptFactory(payment=payment, gateway_reference="pi_warned")
     fact = FraudWarning(reference="issfr_1", payment_reference="pi_warned", reason="made_with_stolen_card")
-    with time_machine.travel(datetime.now(UTC) - timedelta(minutes=10), tick=True):
-        assert apply_gateway_fact(payment.account, fact) == FactOutcome.APPLIED
-        assert apply_gateway_fact(payment.account, fact) == FactOutcome.NOOP
+    assert apply_gateway_fact(payment.account, fact) == FactOutcome.APPLIED
+    assert apply_gateway_fact(payment.account, fact) == FactOutcome.NOOP
     [event] = Event.objects.filter(order=payment.order)
     assert (event.type, event.is_public) == ("payment.fraud_warned", False)
     assert collect_labels() == 1
@@ -210,8 +211,7 @@ class CrashError(Exception):
     pass
 
 
-@pytest.mark.usefixtures("long_ago")
-class TestTheWatermark:
+class TestThePlace:
     def test_each_event_labels_once(self, order: Order) -> None:
         tell_dispute(order, "needs_response")
         assert collect_labels() == 1
@@ -224,45 +224,41 @@ class TestTheWatermark:
         tell_dispute(order, "needs_response")
         tell_dispute(order, "lost")
         assert collect_labels() == 2
-        LabelCursor.objects.all().delete()
+        EventPosition.objects.all().delete()
         assert collect_labels() == 0
         assert Label.objects.count() == 2
 
     def test_a_crash_before_the_commit_loses_and_doubles_nothing(self, order: Order) -> None:
-        event = tell_dispute(order, "needs_response")
+        tell_dispute(order, "needs_response")
         with suppress(CrashError), transaction.atomic():
             assert collect_labels() == 1
             raise CrashError
         assert not Label.objects.exists()
         assert collect_labels() == 1
-        assert LabelCursor.objects.get(pk="events").last_id == event.pk
 
-    def test_a_turn_is_bounded_and_the_next_goes_on(
-        self, order: Order, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(labels, "BATCH", 2)
-        monkeypatch.setattr(labels, "MOST_BATCHES", 2)
-        for _ in range(5):
-            EventFactory(order=order, type="order.paid")
-        tell_dispute(order, "needs_response")
-        assert [collect_labels(), collect_labels(), collect_labels()] == [0, 1, 0]
+    def test_a_turn_reads_on_while_there_is_more(self, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(collector, "MOST_AT_ONCE", 2)
+        for state in ("needs_response", "under_review", "won", "lost", "accepted"):
+            tell_dispute(order, state)
+        assert [collect_labels(), collect_labels()] == [5, 0]
 
 
-def test_what_an_open_transaction_could_still_precede_is_left_for_later(order: Order) -> None:
+def test_what_appears_late_and_out_of_order_labels_too(order: Order) -> None:
+    late_id = new_id("evt")  # its transaction commits after that of the next one
     tell_dispute(order, "needs_response")
-    assert collect_labels() == 0
-    assert not LabelCursor.objects.exclude(last_id="").exists()
+    assert collect_labels() == 1
+    EventFactory(id=late_id, order=OrderFactory(), type="dispute.opened", data={"dispute": DISPUTE})
+    assert collect_labels() == 1
 
 
 # --- by time ------------------------------------------------------------------------------------------------
 
 
-def capture(days_ago: float, *, state: str = "succeeded", kind: str = "capture") -> Order:
-    at = timezone.now() - timedelta(days=days_ago)
-    operation = OperationFactory(
-        attempt__payment=PaymentFactory(is_captured=True), kind=kind, state=state, created_at=at
-    )
-    order: Order = operation.payment.order
+def capture(days_ago: float) -> Order:
+    with time_machine.travel(timezone.now() - timedelta(days=days_ago), tick=False):
+        payment = PaymentFactory(is_captured=True)
+        EventFactory(order=payment.order, type="payment.captured")
+    order: Order = payment.order
     return order
 
 
@@ -274,12 +270,6 @@ def test_what_was_captured_long_ago_and_never_disputed_is_genuine() -> None:
     assert timedelta(hours=2) < timezone.now() - label.at < timedelta(hours=3)
     assert mature_labels() == 0
     assert mature_labels(now=timezone.now() + timedelta(days=1)) == 1
-
-
-@pytest.mark.parametrize("how", [{"state": "failed"}, {"kind": "authorize"}])
-def test_what_was_not_captured_does_not_mature(how: dict[str, str]) -> None:
-    capture(100, **how)
-    assert mature_labels() == 0
 
 
 def test_what_was_disputed_does_not_mature() -> None:
@@ -303,9 +293,8 @@ def test_the_days_are_a_setting(settings: Any) -> None:
     assert Label.objects.get(order=order).reason == "no dispute in 30 days"
 
 
-def test_all_captures_of_one_moment_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "BATCH", 2)
-    with time_machine.travel(timezone.now() - timedelta(days=100), tick=False):
-        for _ in range(5):
-            capture(0)
-    assert mature_labels() == 5
+def test_an_order_that_is_captured_in_parts_matures_once() -> None:
+    order = capture(100)
+    with time_machine.travel(timezone.now() - timedelta(days=95), tick=False):
+        EventFactory(order=order, type="payment.captured")
+    assert mature_labels() == 1
