@@ -100,8 +100,8 @@ def read(context: FraudContext, name: str) -> Any:
 
 def test_frames_and_live_functions_decide_alike() -> None:
     chance = random.Random(7)
-    contexts = [random_context(chance, number) for number in range(300)]
-    for _ in range(20):
+    contexts = [random_context(chance, number) for number in range(200)]
+    for _ in range(12):
         rules = random_rules(chance)
         judged = replay_frame(frame_rules(rules), make_frame(rules, contexts))
         one_by_one = list(map(make_replay(rules), contexts))
