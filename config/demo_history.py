@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from config import demo_access, demo_shop
 from config.demo_clock import Bank, PastClock
+from fraud import lists
 from fraud import services as fraud
 from fraud.models import ListEntry, ReasonCode, Review
 from payments import services
@@ -469,7 +470,7 @@ class History:
     def _block_fraudster(self, at: datetime) -> None:
         with self._clock.at(at), suppress(ConflictError):
             reason, analyst = "Three chargebacks in spring", name_of(self._people.analyst)
-            fraud.add_to_list(
+            lists.add_to_list(
                 ListEntry.List.BLOCK, ListEntry.Kind.EMAIL, FRAUDSTER, reason=reason, created_by=analyst
             )
 

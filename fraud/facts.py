@@ -14,10 +14,6 @@ DIMENSIONS = ("card", "email", "ip", "network", "device", "customer", "address")
 EVENT_KINDS = ("attempt", "decline", "approved", "chargeback")
 
 
-class MissingFactError(LookupError):
-    """A rule needs something that is not known; the rule's policy decides what that means."""
-
-
 class FactType(StrEnum):
     """What a fact is, in the rule language and in the history's columns."""
 
@@ -209,7 +205,3 @@ FACTS: dict[str, Fact] = {
         Fact("risk_score", _N, "The gateway's own score.", _AFTER),
     )
 }
-
-
-def velocity_key(dimension: str, seconds: int) -> str:
-    return VelocityKey(dimension, seconds).name

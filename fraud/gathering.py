@@ -12,6 +12,7 @@ from fraud.facts import FraudContext, VelocityKey
 from fraud.history import read_history
 from fraud.links import count_linked
 from fraud.lists import card_values, find_matches, mask_email, order_values
+from fraud.told import domain_of, text_of
 from fraud.velocity import count_order, values_of
 from payments.decisions import Stage
 from payments.models import Order, Payment
@@ -45,13 +46,13 @@ def gather_after(order: Order, payment: Payment, before: Mapping[str, Any], *, s
     return replace(
         known,
         stage=Stage.AFTER_AUTHORIZATION,
-        card_country=_text(card, "country").upper(),
-        card_brand=_text(card, "brand"),
-        card_funding=_text(card, "funding"),
-        card_last4=_text(card, "last4"),
-        avs=_text(card, "avs"),
-        cvv=_text(card, "cvc"),
-        three_d_secure=_text(card, "three_d_secure"),
+        card_country=text_of(card, "country").upper(),
+        card_brand=text_of(card, "brand"),
+        card_funding=text_of(card, "funding"),
+        card_last4=text_of(card, "last4"),
+        avs=text_of(card, "avs"),
+        cvv=text_of(card, "cvc"),
+        three_d_secure=text_of(card, "three_d_secure"),
         risk_score=card.get("risk_score"),
         list_matches=tuple(sorted(matches, key=lambda match: (match.list, match.kind, match.value))),
         score=score,
@@ -60,7 +61,7 @@ def gather_after(order: Order, payment: Payment, before: Mapping[str, Any], *, s
 
 def _gather_order(order: Order, payment: Payment) -> FraudContext:
     created_at, now = order.customer_created_at, timezone.now()
-    postcodes = [_text(address, "postal_code").casefold() for address in (order.billing, order.shipping)]
+    postcodes = [text_of(address, "postal_code").casefold() for address in (order.billing, order.shipping)]
     lines = [line for line in order.lines if isinstance(line, dict)]
     return FraudContext(
         stage=Stage.BEFORE_AUTHORIZATION,
@@ -75,18 +76,13 @@ def _gather_order(order: Order, payment: Payment) -> FraudContext:
         item_count=sum(int(line.get("quantity") or 0) for line in lines) or None,
         customer_id=order.customer_id,
         customer_email=mask_email(order.customer_email),
-        email_domain=order.customer_email.rpartition("@")[2].strip().casefold(),
+        email_domain=domain_of(order.customer_email).casefold(),
         customer_since=int(created_at.timestamp()) if created_at else None,
         customer_age_days=(now - created_at).days if created_at else None,
-        ip=_text(order.context, "ip"),
-        device=_text(order.context, "device"),
-        billing_country=_text(order.billing, "country").upper(),
-        shipping_country=_text(order.shipping, "country").upper(),
-        ip_country=_text(order.context, "ip_country").upper(),
+        ip=text_of(order.context, "ip"),
+        device=text_of(order.context, "device"),
+        billing_country=text_of(order.billing, "country").upper(),
+        shipping_country=text_of(order.shipping, "country").upper(),
+        ip_country=text_of(order.context, "ip_country").upper(),
         is_same_postcode=postcodes[0] == postcodes[1] if all(postcodes) else None,
     )
-
-
-def _text(data: Mapping[str, Any], name: str) -> str:
-    value = data.get(name)
-    return value.strip() if isinstance(value, str) else ""

@@ -2,7 +2,7 @@
 
 from fraud.lists.entries import add_to_list, change_entry, check_future, end_entry, renew_entry
 from fraud.lists.matching import card_values, find_matches, fold_hits, order_values, record_hits
-from fraud.lists.values import hash_value, mask_email, mask_value, normalise, possible_hashes
+from fraud.lists.values import mask_email, normalise, possible_hashes
 
 __all__ = [
     "add_to_list",
@@ -12,9 +12,7 @@ __all__ = [
     "end_entry",
     "find_matches",
     "fold_hits",
-    "hash_value",
     "mask_email",
-    "mask_value",
     "normalise",
     "order_values",
     "possible_hashes",

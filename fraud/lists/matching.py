@@ -10,6 +10,7 @@ from django.utils import timezone
 from fraud.facts import FraudContext, ListMatch
 from fraud.lists.values import Kind, domains_above, hashes_of, join_address, networks_around
 from fraud.models import ListHit
+from fraud.told import domain_of, text_of
 from payments import sql
 from payments.decisions import Stage
 from payments.errors import InvalidRequestError
@@ -57,25 +58,25 @@ def find_matches(values: Mapping[str, set[str]], *, client_id: str = "") -> tupl
 
 def order_values(order: Order, payment: Payment) -> dict[str, set[str]]:
     """What of an order is looked up before the gateway has named the card."""
-    ip = _text(order.context, "ip")
+    ip = text_of(order.context, "ip")
     places = [order.billing, order.shipping]
     return {
         Kind.EMAIL: {order.customer_email},
-        Kind.DOMAIN: set(domains_above(order.customer_email.rpartition("@")[2].strip())),
+        Kind.DOMAIN: set(domains_above(domain_of(order.customer_email))),
         Kind.IP: {ip},
         Kind.NETWORK: _networks(ip),
-        Kind.DEVICE: {_text(order.context, "device")},
+        Kind.DEVICE: {text_of(order.context, "device")},
         Kind.CUSTOMER: {order.customer_id},
-        Kind.PHONE: {_text(place, "phone") for place in places},
+        Kind.PHONE: {text_of(place, "phone") for place in places},
         Kind.ADDRESS: {_address(place) for place in places},
         Kind.CARD: {payment.card_fingerprint},
-        Kind.COUNTRY: {_text(place, "country") for place in [*places, payment.card]},
+        Kind.COUNTRY: {text_of(place, "country") for place in [*places, payment.card]},
     }
 
 
 def card_values(payment: Payment) -> dict[str, set[str]]:
     """What the gateway's answer adds to `order_values`."""
-    return {Kind.CARD: {payment.card_fingerprint}, Kind.COUNTRY: {_text(payment.card, "country")}}
+    return {Kind.CARD: {payment.card_fingerprint}, Kind.COUNTRY: {text_of(payment.card, "country")}}
 
 
 def record_hits(order: Order, context: FraudContext) -> None:
@@ -117,9 +118,4 @@ def _networks(ip: str) -> set[str]:
 
 
 def _address(place: Mapping[str, object]) -> str:
-    return join_address(_text(place, "country"), _text(place, "postal_code"), _text(place, "line1"))
-
-
-def _text(data: Mapping[str, object], name: str) -> str:
-    value = data.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    return join_address(text_of(place, "country"), text_of(place, "postal_code"), text_of(place, "line1"))

@@ -163,14 +163,22 @@ def _normalise_address(text: str) -> str:
     """`DE, 10115, Invalidenstr. 7`: who lives there, flat and city are left out, as fraudsters vary them first."""
     country, comma, rest = text.partition(",")
     postal_code, second, street = rest.partition(",")
-    words = _fold(street).split()
-    if not (comma and second and words):
+    line = spell_street(street)
+    if not (comma and second and line):
         raise InvalidRequestError(
             "Write an address as country, postal code, street: DE, 10115, Invalidenstr. 7."
         )
-    line = "".join(_STREET_WORDS.get(word, word) for word in words)
-    code = _fold(postal_code).replace(" ", "")
-    return f"{_normalise_country(country.strip())}|{code}|{_STRASSE.sub('str', line)}"
+    return f"{_normalise_country(country.strip())}|{spell_code(postal_code)}|{line}"
+
+
+def spell_street(street: str) -> str:
+    """`invalidenstr7` for `Invalidenstraße 7` and `Invaliden-Str. 7`; empty when there is no letter in it."""
+    line = "".join(_STREET_WORDS.get(word, word) for word in _fold(street).split())
+    return _STRASSE.sub("str", line)
+
+
+def spell_code(postal_code: str) -> str:
+    return _fold(postal_code).replace(" ", "")
 
 
 def join_address(country: str, postal_code: str, street: str) -> str:
@@ -242,16 +250,6 @@ def read_value(kind: str, value: str) -> Value:
     """Raises `InvalidRequestError` as `normalise` does."""
     text = normalise(kind, value)
     return Value(kind, _hash(kind, text), _mask(kind, text))
-
-
-def hash_value(kind: str, value: str) -> str:
-    """The keyed hash by which a value is found; `value` is normalised first."""
-    return _hash(kind, normalise(kind, value))
-
-
-def mask_value(kind: str, value: str) -> str:
-    """What may be shown: `b***@example.com`, `198.51.100.x`, `d_ab…`; domains, networks, countries in full."""
-    return _mask(kind, normalise(kind, value))
 
 
 def mask_email(email: str) -> str:

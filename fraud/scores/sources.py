@@ -16,7 +16,7 @@ from fraud.models import Assessment, Verdict
 from fraud.scores.base import NoScorer, RiskScore, RiskScorer, ScoreRequest, ScoreStatus
 from fraud.scores.http import HttpRiskScorer, Provider
 from fraud.scores.model import ModelScorer
-from payments.encryption import keyed_hash
+from fraud.velocity.keys import hash_values, values_of
 from payments.models import Order, Payment
 
 OUTSIDE, MODEL = "outside", "model"
@@ -30,6 +30,7 @@ SHARED = (
     *("orders_before", "paid_before", "declined_before", "refunded_before", "chargebacks_before"),
     *("linked_orders", "linked_fraud", "velocity"),
 )
+SHARED_KEYS = ("customer", "email", "ip", "device", "card")
 
 
 def with_scores(context: FraudContext, order: Order, payment: Payment) -> FraudContext:
@@ -42,32 +43,15 @@ def with_scores(context: FraudContext, order: Order, payment: Payment) -> FraudC
     return replace(known, model_score=model.value, scores={**context.scores, **asked})
 
 
-def carry_scores(context: FraudContext, earlier: Mapping[str, Any]) -> FraudContext:
-    """After the authorization nobody is asked again: what the first screening's context was told still holds."""
-    return replace(
-        context,
-        outside_score=earlier.get("outside_score"),
-        model_score=earlier.get("model_score"),
-        scores={**context.scores, **earlier.get("scores", {})},
-    )
-
-
 def build_request(context: FraudContext, order: Order, payment: Payment) -> ScoreRequest:
     """Personal values only as keyed hashes, by which a provider knows them again and nothing else."""
-    values = {
-        "customer": order.customer_id,
-        "email": order.customer_email.strip().casefold(),
-        "ip": str(order.context.get("ip") or ""),
-        "device": str(order.context.get("device") or ""),
-        "card": payment.card_fingerprint or payment.payment_method,
-    }
+    values = values_of(order, payment)
+    values["card"] = payment.card_fingerprint or payment.payment_method
     facts = context.to_dict()
     return ScoreRequest(
         order_id=order.pk,
         facts={name: facts[name] for name in SHARED if name in facts},
-        keys={
-            name: keyed_hash(f"{name}:{value}", purpose=PURPOSE) for name, value in values.items() if value
-        },
+        keys=hash_values({name: values[name] for name in SHARED_KEYS}, purpose=PURPOSE),
     )
 
 

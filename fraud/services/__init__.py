@@ -1,4 +1,4 @@
-"""What analysts and the clock do: claim and decide reviews, let them expire, put values on lists."""
+"""What analysts and the clock do with reviews; lists have their own door, fraud.lists, and rule sets theirs."""
 
 from fraud.services.claims import (
     HANDOVER_LEASE,
@@ -21,7 +21,7 @@ from fraud.services.decisions import (
 )
 from fraud.services.expiry import expire_reviews
 from fraud.services.guards import MAX_NOTE_LENGTH, has_right
-from fraud.services.listing import add_case_to_list, add_to_list, case_values, list_case, possible_hashes
+from fraud.services.listing import case_values, list_case
 
 __all__ = [
     "HANDOVER_LEASE",
@@ -29,8 +29,6 @@ __all__ = [
     "MAX_NOTE_LENGTH",
     "Outcome",
     "RowResult",
-    "add_case_to_list",
-    "add_to_list",
     "approve_review",
     "case_values",
     "claim_review",
@@ -42,7 +40,6 @@ __all__ = [
     "has_right",
     "heartbeat",
     "list_case",
-    "possible_hashes",
     "reject_review",
     "release_claim",
     "return_proposal",

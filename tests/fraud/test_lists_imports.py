@@ -14,6 +14,7 @@ from django.utils import timezone
 from fraud import lists
 from fraud.lists import imports
 from fraud.lists.files import Defaults
+from fraud.lists.values import read_value
 from fraud.models import ListChange, ListEntry, ListImport, ListImportLine
 from payments.errors import ConflictError, InvalidRequestError
 from tests.payments.threads import run_in_threads
@@ -240,7 +241,7 @@ def test_a_worker_that_dies_leaves_nothing_half_done() -> None:
     """Its connection is cut in the middle of the transaction, as when the process is killed."""
     made = stage("value\na@example.com\nb@example.com\n")
     imports.request_import(made.pk, seen=made.seen, actor="user:bob")
-    blocker = ListEntry(list="block", kind="email", value_hash=lists.hash_value("email", "b@example.com"))
+    blocker = ListEntry(list="block", kind="email", value_hash=read_value("email", "b@example.com").hash)
     failed: list[BaseException] = []
 
     def work() -> None:

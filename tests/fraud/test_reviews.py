@@ -11,6 +11,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from fraud import services
+from fraud.lists import add_to_list
 from fraud.models import LEASE_MINUTES, ListEntry, ReasonCode, Review, ReviewEvent, ReviewState
 from fraud.services import Outcome
 from payments.errors import ConflictError, InvalidRequestError
@@ -111,10 +112,10 @@ def test_a_claim_holds_against_others_until_it_ends_or_is_released() -> None:
 
 def test_a_value_of_the_case_goes_on_a_list() -> None:
     review = ReviewFactory()
-    services.add_case_to_list(review, "block", "email", reason="fraud", created_by="user:ana")
+    services.list_case(review, "block", ["email"], reason="fraud", actor="user:ana")
     assert ListEntry.objects.get().value_masked == "b***@example.com"
     with pytest.raises(InvalidRequestError, match="no card"):
-        services.add_case_to_list(review, "block", "card", reason="fraud")
+        services.list_case(review, "block", ["card"], reason="fraud", actor="user:ana")
 
 
 class TestHolding:
@@ -353,7 +354,7 @@ def test_a_history_is_never_changed() -> None:
 
 def test_several_values_of_a_case_go_on_a_list_at_once() -> None:
     review = ReviewFactory()
-    services.add_case_to_list(review, "block", "email", reason="fraud")
+    add_to_list("block", "email", review.order.customer_email, reason="fraud")
     review.order.customer_id = "cus_1"
     added = services.list_case(review, "block", ["email", "customer"], reason="fraud", actor="user:ana")
     assert [entry.kind for entry in added] == ["customer"], "the e-mail is there already"

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from fraud.facts import FraudContext, ListMatch
+from fraud.gathering import gather_after
 from fraud.models import Verdict
 from fraud.scores.base import RiskScore, ScoreError, ScoreRequest, ScoreStatus
 from fraud.scores.breaker import FAILURES, PAUSE_SECONDS, Breaker
 from fraud.scores.http import MAX_ANSWER_BYTES, SIGNATURE, HttpRiskScorer, Provider, read_answer
-from fraud.scores.sources import build_request, build_verdicts, carry_scores, read_score, with_scores
+from fraud.scores.sources import build_request, build_verdicts, read_score, with_scores
 from payments.decisions import Stage
 from tests.factories.fraud import AssessmentFactory
 from tests.factories.payments import OrderFactory, PaymentFactory
@@ -333,7 +334,7 @@ class TestWiring:
         context = with_scores(CONTEXT, payment.order, payment)
         assert (context.outside_score, context.model_score) == (0.82, None)
         assert context.scores["outside"]["status"] == "ok"
-        after = carry_scores(CONTEXT, json.loads(json.dumps(context.to_dict())))
+        after = gather_after(payment.order, payment, json.loads(json.dumps(context.to_dict())), score=0)
         assert (after.outside_score, after.scores) == (0.82, context.scores)
         assessment = AssessmentFactory.create(payment=payment, context=context.to_dict())
         Verdict.objects.bulk_create(build_verdicts(assessment, context))

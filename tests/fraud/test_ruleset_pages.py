@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from fraud import rulesets
 from fraud.facts import FraudContext
+from fraud.labels import label_decision
 from fraud.models import Rule, RuleActivation, RuleSet, RuleSetState
 from payments.decisions import Stage
 from tests.factories.fraud import AssessmentFactory, ReviewFactory, RuleFactory, VerdictFactory
@@ -453,6 +454,7 @@ def test_the_check_shows_the_hits_before_anything_is_saved(drafter: Client, draf
     fraud = ReviewFactory(state="rejected", reason_code="stolen_card", decided_at=timezone.now())
     fraud.assessment.context = FraudContext(Stage.AFTER_AUTHORIZATION, 80_000, "EUR").to_dict()
     fraud.assessment.save()
+    label_decision(fraud)
     screen(amount=90_000, currency="JPY")
     html = " ".join(check(drafter, draft, expression='amount > money("500 EUR")')["html"].split())
     assert "It hits 2 of the last 4 orders." in html

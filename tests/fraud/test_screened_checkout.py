@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from pytest_django import Settings
 
-from fraud import services
+from fraud import lists, services
 from fraud.models import Assessment, ReasonCode, Review, ReviewState
 from payments.models import ApiClient, GatewayAccount, Order, Payment
 from payments.money import Money
@@ -65,7 +65,7 @@ def test_an_ordinary_order_is_screened_twice_and_paid(place: Place) -> None:
 
 
 def test_a_blocklisted_email_never_reaches_the_gateway(place: Place, gateway: FakeGateway) -> None:
-    services.add_to_list("block", "email", "buyer@example.com", reason="fraud")
+    lists.add_to_list("block", "email", "buyer@example.com", reason="fraud")
     order = place()
     assert order.state == "blocked"
     assert gateway.calls == []

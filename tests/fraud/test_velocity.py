@@ -197,22 +197,22 @@ def test_a_busy_key_is_read_from_both_and_nothing_is_left_out(monkeypatch: pytes
         assert {figures.by_name[key.name] for key in CARDS_BY} == {number}
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        VelocityKey("card", 59),
-        VelocityKey("card", 30 * DAY + 1),
-        VelocityKey("name", 3600),
-        VelocityKey("card", 3600, "refund"),
-        VelocityKey("card", 3600, measure=Measure.DISTINCT),
-        VelocityKey("card", 3600, measure=Measure.DISTINCT, of="card"),
-        VelocityKey("card", 3600, measure=Measure.SUM, of="ip"),
-    ],
-)
-def test_a_figure_that_cannot_be_counted_is_refused_and_nothing_is_recorded(key: VelocityKey) -> None:
+NOT_COUNTED = [
+    VelocityKey("card", 59),
+    VelocityKey("card", 30 * DAY + 1),
+    VelocityKey("name", 3600),
+    VelocityKey("card", 3600, "refund"),
+    VelocityKey("card", 3600, measure=Measure.DISTINCT),
+    VelocityKey("card", 3600, measure=Measure.DISTINCT, of="card"),
+    VelocityKey("card", 3600, measure=Measure.SUM, of="ip"),
+]
+
+
+def test_a_figure_that_cannot_be_counted_is_refused_and_nothing_is_recorded() -> None:
     [order] = make_orders(1)
-    with pytest.raises(ValueError, match="cannot be counted"):
-        count_order(order.pk, TOTAL, VALUES, [key])
+    for key in NOT_COUNTED:
+        with pytest.raises(ValueError, match=f"{key.name} cannot be counted"):
+            count_order(order.pk, TOTAL, VALUES, [key])
     assert not VelocityEvent.objects.exists()
 
 
@@ -225,11 +225,11 @@ def test_values_have_one_spelling() -> None:
     values = values_of(order, Payment(payment_method="tok_1"))
     assert values["email"] == "buyer@example.com"
     assert (values["ip"], values["network"]) == ("2001:db8:1:2::1", "2001:db8:1::/48")
-    assert values["address"] == "strasse1|10115|de"
+    assert values["address"] == "DE|10115|str1"
     order.context = {"ip": "198.51.100.7"}
     order.shipping = {"country": "DE", "line1": "Strasse 1", "postal_code": "10115"}
     values = values_of(order, Payment(payment_method="tok_1"))
-    assert (values["network"], values["address"]) == ("198.51.100.0/24", "strasse1|10115|de")
+    assert (values["network"], values["address"]) == ("198.51.100.0/24", "DE|10115|str1")
 
 
 def test_keys_are_hashed() -> None:

@@ -8,7 +8,7 @@ from tests.journeys.shop import Shop
 
 pytestmark = pytest.mark.journey
 
-LIST = "from fraud.services import add_to_list; add_to_list('block', 'email', %r, reason='chargebacks')"
+LIST = "from fraud.lists import add_to_list; add_to_list('block', 'email', %r, reason='chargebacks')"
 
 
 def test_a_blocklisted_email_never_reaches_the_gateway(shop: Shop) -> None:
