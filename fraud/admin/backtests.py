@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -16,7 +15,7 @@ from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from fraud.admin.measure_words import Chart, show_share
+from fraud.admin.measure_words import Chart, chart_sweep, show_share
 from fraud.backtest import running
 from fraud.backtest.running import Sweep
 from fraud.measures import Proportion
@@ -219,7 +218,7 @@ class BackTestAdmin(BackOfficeAdmin):
             "changes": [tell_change(change, names) for change in result.get("changes", result["as_decided"])],
             "changes_title": f"What {row.ruleset} changes beside {row.beside or 'what was decided'}",
             "rules": [tell_rule(rule, names) for rule in result["rules"]],
-            "sweep": chart_sweep(row) if row.sweep else None,
+            "sweep": _chart_sweep(row) if row.sweep else None,
         }
 
     @column("Back-test")
@@ -312,41 +311,8 @@ def _name_orders(result: Mapping[str, Any]) -> dict[str, str]:
     return dict(Order.objects.filter(pk__in=wanted).values_list("pk", "reference"))
 
 
-def chart_sweep(backtest: BackTest) -> Chart:
-    """Caught fraud and stopped genuine orders over the values that were tried."""
-    points = backtest.result["sweep"]
-    labels = [str(point["value"]) for point in points]
-    series = {"Fraud stopped": "caught", "Genuine stopped": "bothered", "Hits of the rule": "hits"}
-    colours = ["var(--color-red-500)", "var(--color-primary-500)", "var(--color-base-400)"]
-    datasets = [
-        {
-            "label": name,
-            "data": [point[key] for point in points],
-            "borderColor": colour,
-            "pointRadius": 2,
-            "tension": 0,
-        }
-        for (name, key), colour in zip(series.items(), colours, strict=True)
-    ]
-    rows = [
-        [
-            str(point["value"]),
-            *(str(point[key]) for key in series.values()),
-            str(point["missed"]),
-            str(point["stopped"]),
-        ]
-        for point in points
-    ]
-    parameter = backtest.sweep["parameter"]
-    return Chart(
-        f"{backtest.sweep['rule']}: {parameter}",
-        "line",
-        json.dumps({"labels": labels, "datasets": datasets}),
-        json.dumps({"maintainAspectRatio": False, "plugins": {"legend": {"display": True}}}),
-        [parameter, *series, "Fraud let pass", "Orders stopped"],
-        rows,
-        "No value was tried.",
-    )
+def _chart_sweep(row: BackTest) -> Chart:
+    return chart_sweep(row.sweep["rule"], row.sweep["parameter"], row.result["sweep"])
 
 
 def list_figures(result: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from fraud.measures import TOO_FEW, DayMeasure, Drift, Overall, Proportion, QueueMeasure, RuleMeasure
 from fraud.models import LabelSource
+from fraud.scores.drift import ScoreDrift
 from payments.admin.base import age, describe_span, money, state_badge
 from payments.admin.words import tell_actor
 
@@ -68,6 +69,14 @@ def show_share(share: Proportion) -> SafeString:
 def show_interval(value: str, note: str) -> SafeString:
     small = format_html('<small class="bo-quiet">{}</small>', note) if note else ""
     return format_html('<span class="fm-share"><b>{}</b>{}</span>', value, small)
+
+
+def label_badge(is_fraud: bool | None, source: str = "") -> SafeString:
+    """`Fraud`, `Genuine` or `Not known`, each in its colour; with who says so, where that is given."""
+    if is_fraud is None:
+        return state_badge("Not known", "default")
+    by = f": {source.replace('_', ' ')}" if source else ""
+    return state_badge(f"Fraud{by}", "danger") if is_fraud else state_badge(f"Genuine{by}", "success")
 
 
 def show_money(sums: Mapping[str, tuple[int, int]]) -> SafeString:
@@ -173,6 +182,18 @@ def show_drift(drift: Drift) -> list[Any]:
     return [drift.rule, show_share(drift.recent), show_share(drift.before), change, chance, badge]
 
 
+def tell_model_drift(drift: ScoreDrift | None) -> str:
+    """How the model's scores are spread beside those of its training; empty without a model."""
+    if drift is None:
+        return ""
+    if drift.index is None:
+        return f"The model's scores: too little to tell ({drift.scores} in 7 days, or a model without its training's)."
+    return (
+        f"The model's scores of 7 days beside those of its training: {drift.reading} "
+        f"(stability index {drift.index:.3f}, n = {drift.scores}; it has shifted from 0.25 on)."
+    )
+
+
 # --- charts -------------------------------------------------------------------------------------------------
 
 _FRAUD, _GENUINE, _UNKNOWN = "var(--color-red-500)", "var(--color-primary-500)", "var(--color-base-400)"
@@ -212,7 +233,6 @@ def _tell_precision(day: DayMeasure) -> str:
 def chart_daily_hits(days: Sequence[DayMeasure]) -> Chart:
     """The hit rate in percent."""
     rates = [round(100 * day.hits / day.judged, 3) if day.judged else None for day in days]
-    dataset = {"label": "Hit rate, %", "data": rates, "borderColor": _GENUINE, "pointRadius": 2, "tension": 0}
     rows = [
         [
             tell_day(day.day),
@@ -222,14 +242,50 @@ def chart_daily_hits(days: Sequence[DayMeasure]) -> Chart:
         ]
         for day in days
     ]
-    return Chart(
+    return chart_lines(
         "Hit rate per day, in percent",
-        "line",
-        json.dumps({"labels": [tell_day(day.day) for day in days], "datasets": [dataset]}),
-        _options(is_stacked=False, has_legend=False),
+        [tell_day(day.day) for day in days],
+        {"Hit rate, %": (rates, _GENUINE)},
         ["Day", "Judged", "Hit", "Hit rate"],
         rows if any(day.judged for day in days) else [],
         "The rule judged no order in these days.",
+    )
+
+
+def chart_sweep(rule: str, parameter: str, points: Sequence[Mapping[str, Any]]) -> Chart:
+    """Caught fraud and stopped genuine orders over the values that a back-test tried."""
+    keys = {"Fraud stopped": "caught", "Genuine stopped": "bothered", "Hits of the rule": "hits"}
+    series = {
+        name: ([point[key] for point in points], colour)
+        for (name, key), colour in zip(keys.items(), (_FRAUD, _GENUINE, _UNKNOWN), strict=True)
+    }
+    told = ("value", *keys.values(), "missed", "stopped")
+    return chart_lines(
+        f"{rule}: {parameter}",
+        [str(point["value"]) for point in points],
+        series,
+        [parameter, *keys, "Fraud let pass", "Orders stopped"],
+        [[str(point[key]) for key in told] for point in points],
+        "No value was tried.",
+    )
+
+
+def chart_lines(
+    title: str,
+    names: Sequence[str],
+    series: Mapping[str, tuple[Sequence[float | None], str]],
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    empty: str,
+) -> Chart:
+    """A line for each series, values with their colour; `rows` are the numbers as a table."""
+    datasets = [
+        {"label": label, "data": values, "borderColor": colour, "pointRadius": 2, "tension": 0}
+        for label, (values, colour) in series.items()
+    ]
+    data = json.dumps({"labels": list(names), "datasets": datasets})
+    return Chart(
+        title, "line", data, _options(is_stacked=False, has_legend=len(series) > 1), head, rows, empty
     )
 
 

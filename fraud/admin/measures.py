@@ -16,11 +16,13 @@ from fraud.admin.measure_words import (
     chart_daily_hits,
     chart_daily_labels,
     chart_labels,
+    label_badge,
     show_drift,
     show_interval,
     show_money,
     show_share,
     tell_analysts,
+    tell_model_drift,
     tell_money_cards,
     tell_queue,
     tell_rates,
@@ -42,6 +44,7 @@ from fraud.measures.scores import ScoreMeasure, find_model_drift, measure_scores
 from fraud.measures.statistics import Proportion
 from fraud.rulesets import name_rules
 from fraud.scores.drift import Drift as ModelDrift
+from fraud.scores.drift import find_model_drift
 from payments.admin.base import BackOfficeAdmin, age, link, money, state_badge
 from payments.admin.exports import Cell, stream_csv, to_major
 
@@ -304,18 +307,9 @@ def show_example(example: Any) -> dict[str, Any]:
         "amount": money(example.amount, example.currency),
         "mode": "on" if example.is_on else "shadow",
         "end": "stopped" if example.is_stopped else "went on",
-        "label": _tell_label(example.is_fraud, example.source),
+        "label": label_badge(example.is_fraud, example.source),
         "placed": age(example.created_at),
     }
-
-
-def _tell_label(is_fraud: bool | None, source: str) -> SafeString:
-    if is_fraud is None:
-        return state_badge("Not known", "default")
-    return state_badge(
-        f"{'Fraud' if is_fraud else 'Genuine'}: {source.replace('_', ' ')}",
-        "danger" if is_fraud else "success",
-    )
 
 
 # --- the download -------------------------------------------------------------------------------------------

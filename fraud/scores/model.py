@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 
 from fraud.scores.base import RiskScore, ScoreError, ScoreStatus, check_value, failed
+from fraud.scores.evaluation import Distribution
 from fraud.scores.features import Context, FeatureSpec, features
-from fraud.scores.measures import Distribution
 
 logger = structlog.stdlib.get_logger(__name__)
 

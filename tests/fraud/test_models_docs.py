@@ -18,9 +18,9 @@ from pytest_django import Settings
 from fraud.facts import FraudContext
 from fraud.models import Assessment
 from fraud.scores.base import ScoreStatus
+from fraud.scores.evaluation import find_stability_index, measure_thresholds
 from fraud.scores.export import export_training_data
 from fraud.scores.features import FEATURES, FeatureSpec, features
-from fraud.scores.measures import find_stability_index, measure_thresholds
 from fraud.scores.model import Model, ModelScorer, load_model
 from fraud.scores.sources import build_verdicts, with_scores
 from payments.decisions import Stage

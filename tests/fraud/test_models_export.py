@@ -18,9 +18,9 @@ from fraud.labels import label_decision
 from fraud.models import Assessment
 from fraud.scores import export
 from fraud.scores.drift import MIN_SCORES, measure_drift, read_model_scores
+from fraud.scores.evaluation import Distribution
 from fraud.scores.export import COLUMNS, SCHEMA, load_labels
 from fraud.scores.features import FEATURES, FeatureSpec
-from fraud.scores.measures import Distribution
 from fraud.scores.model import Model
 from payments.models import Payment
 from tests.factories.fraud import AssessmentFactory, ReviewFactory, VerdictFactory

@@ -11,6 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud.facts import FraudContext, ListMatch
+from fraud.scores.evaluation import (
+    Distribution,
+    find_stability_index,
+    measure_thresholds,
+    read_stability,
+)
 from fraud.scores.features import (
     FEATURES,
     FeatureSpec,
@@ -18,12 +24,6 @@ from fraud.scores.features import (
     features,
     find_means,
     raw_features,
-)
-from fraud.scores.measures import (
-    Distribution,
-    find_stability_index,
-    measure_thresholds,
-    read_stability,
 )
 from payments.decisions import Stage
 
