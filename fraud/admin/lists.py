@@ -10,17 +10,16 @@ from celery import current_app
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
-from django.core.paginator import Paginator
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from fraud import lists
+from fraud.admin.capped import MOST_COUNTED, CappedPaginator
 from fraud.admin.list_forms import ChangeForm, ImportForm, NewListEntryForm, RenewForm, SeenForm
 from fraud.lists import imports
 from fraud.lists.files import MAX_BYTES
@@ -31,19 +30,9 @@ from payments.admin.forms import ReasonForm
 from payments.admin.words import age, column, link, state_badge, tell_actor
 from payments.errors import PaymentError
 
-MOST_COUNTED = 10_000  # a list is paged so far; beyond it, narrow it or search
 SHOWN_LINES = 20
 TONES = {"block": "danger", "allow": "success", "review": "warning"}
 Outcome = ListImportLine.Outcome
-
-
-class CappedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than anybody pages: to count ten million rows takes seconds, and says nothing."""
-
-    @cached_property
-    def count(self) -> int:
-        rows = cast("QuerySet[Any]", self.object_list)
-        return len(rows.order_by().values_list("pk", flat=True)[:MOST_COUNTED])
 
 
 def estimate_entries() -> int:

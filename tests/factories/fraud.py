@@ -9,7 +9,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from fraud import live, rulesets
-from fraud.models import Assessment, Label, Review, Rule, RuleSet, Verdict
+from fraud.models import Assessment, EntityLink, Label, Review, Rule, RuleSet, VelocityEvent, Verdict
 from payments.models import OrderState, PaymentState, SagaState
 from tests.factories.payments import OrderFactory, PaymentFactory, SagaRunFactory
 
@@ -133,4 +133,28 @@ class LabelFactory(factory.django.DjangoModelFactory[Label]):
     source = "manual"
     reason = "the customer called"
     actor = "user:ana"
+    at = factory.LazyFunction(timezone.now)
+
+
+class EntityLinkFactory(factory.django.DjangoModelFactory[EntityLink]):
+    """An order made with some device."""
+
+    class Meta:
+        model = EntityLink
+
+    kind = "device"
+    value_hash = "0" * 32
+    order = factory.SubFactory(OrderFactory)
+
+
+class VelocityEventFactory(factory.django.DjangoModelFactory[VelocityEvent]):
+    """An attempt that was counted by its card."""
+
+    class Meta:
+        model = VelocityEvent
+
+    order = factory.SubFactory(OrderFactory)
+    amount = factory.SelfAttribute("order.amount")
+    currency = factory.SelfAttribute("order.currency")
+    card = "0" * 32
     at = factory.LazyFunction(timezone.now)
