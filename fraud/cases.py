@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from fraud.labels import find_frauds
 from fraud.links import LinkCount, Links, find_links
+from fraud.measures import Proportion
 from fraud.models import Assessment, Review, Verdict
 from payments import sql
 from payments.models import Event, Order, OrderState, Payment
@@ -21,7 +22,6 @@ MAX_EVENTS = 12
 ANSWER_TONES = {"pass": "good", "fail": "bad"}
 PRECISION_HITS = 1_000
 PRECISION_SPAN = timedelta(days=90)
-FEW = 5  # a share of fewer cases says nothing
 YOUNG, OLD = timedelta(days=1), timedelta(days=30)
 
 _PRECISION = """
@@ -52,24 +52,23 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class RulePrecision:
-    """Of `count` decided reviews in which a rule hit, `fraud` were rejected for fraud."""
-
-    count: int
-    fraud: int
-
-    def __str__(self) -> str:
-        if self.count < FEW:
-            return f"too few to tell ({self.count})"
-        return f"precision {round(100 * self.fraud / self.count)} % of {self.count}"
-
-
-@dataclass(frozen=True, slots=True)
 class Reason:
     """A verdict that speaks against the order, and how often its rule was right; None: it never hit before."""
 
     verdict: Verdict
-    precision: RulePrecision | None
+    precision: Proportion | None
+
+    @property
+    def record(self) -> str:
+        """How often its rule was right, in words; of few orders no share."""
+        if self.precision is None:
+            return "never decided before"
+        hits, n = self.precision.hits, self.precision.n
+        return (
+            f"fraud in {hits} of {n}"
+            if self.precision.is_too_few
+            else f"precision {round(100 * hits / n)} % of {n}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def build_case(review: Review) -> Case:
     )
 
 
-def rule_precision(keys: Iterable[str]) -> Mapping[str, RulePrecision | None]:
+def rule_precision(keys: Iterable[str]) -> Mapping[str, Proportion | None]:
     """By rule: of the orders of 90 days that it hit and that have a label, the share of fraud. None without any.
 
     Of a rule that hits all the time, the newest thousand hits stand for the others: the page must not wait.
@@ -132,7 +131,7 @@ def rule_precision(keys: Iterable[str]) -> Mapping[str, RulePrecision | None]:
     wanted = sorted(set(keys))
     since = timezone.now() - PRECISION_SPAN
     rows = sql.fetch_all(_PRECISION, {"keys": wanted, "since": since, "most": PRECISION_HITS})
-    known = {key: RulePrecision(count, frauds) for key, count, frauds in rows}
+    known = {key: Proportion(frauds, count) for key, count, frauds in rows}
     return {key: known.get(key) for key in wanted}
 
 

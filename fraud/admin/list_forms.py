@@ -23,6 +23,12 @@ from payments.admin.forms import ReasonForm
 from payments.errors import PaymentError
 
 MAX_REASON = entries.MAX_REASON_LENGTH
+LIFETIMES = [
+    (90, "90 days"),
+    (30, "30 days"),
+    (365, "one year"),
+    (0, "ever"),
+]  # in days; the first is the default
 
 
 class NewListEntryForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -141,7 +147,7 @@ class ImportForm(forms.Form):
     days = forms.TypedChoiceField(
         label="For",
         coerce=int,
-        choices=[(90, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
+        choices=LIFETIMES,
         widget=UnfoldAdminSelectWidget,
         help_text="Lines without an end of their own.",
     )
@@ -151,5 +157,9 @@ class ImportForm(forms.Form):
 
     def read_defaults(self) -> files.Defaults:
         valid = self.cleaned_data
-        ends = timezone.now() + timedelta(days=valid["days"]) if valid["days"] else None
-        return files.Defaults(valid["list"], valid["kind"], valid["reason"], ends)
+        return files.Defaults(valid["list"], valid["kind"], valid["reason"], end_after(valid["days"]))
+
+
+def end_after(days: int) -> datetime | None:
+    """When an entry ends that lasts for so long; 0: never."""
+    return timezone.now() + timedelta(days=days) if days else None

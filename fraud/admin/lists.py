@@ -163,9 +163,9 @@ class ListEntryAdmin(BackOfficeAdmin):
             return queryset, False
         return queryset.filter(value_hash__in=lists.possible_hashes(search_term)), False
 
-    @column("List", label={"Block": "danger", "Allow": "success", "Review": "warning"})
-    def list_badge(self, entry: ListEntry) -> str:
-        return str(entry.get_list_display())
+    @column("List")
+    def list_badge(self, entry: ListEntry) -> SafeString:
+        return state_badge(entry.get_list_display(), TONES[entry.list])
 
     @column("Ends")
     def ends(self, entry: ListEntry) -> SafeString | str:
@@ -202,7 +202,7 @@ class ListEntryAdmin(BackOfficeAdmin):
         return {
             "title": row.value_masked,
             "badges": [
-                state_badge(row.get_list_display(), TONES[row.list]),
+                self.list_badge(row),
                 *([state_badge("Ended", "default")] if row.has_ended else []),
             ],
             "history": [

@@ -7,7 +7,8 @@ from datetime import timedelta
 from django.utils import timezone
 
 from fraud import services
-from fraud.admin.forms import CaseListForm, DecideForm, EscalateForm, HandOverForm, SnoozeForm
+from fraud.admin.list_forms import end_after
+from fraud.admin.review_forms import CaseListForm, DecideForm, EscalateForm, HandOverForm, SnoozeForm
 from fraud.models import ReasonCode, Review
 from fraud.policy import SNOOZE_MARGIN
 from payments.admin.base import Action, OperatorAction
@@ -61,7 +62,7 @@ def add_to_list(review: Review, action: Action, reason: str = "") -> str:
         wish["kinds"],
         reason=(reason or wish["reason"])[:200],
         actor=action.actor,
-        expires_at=timezone.now() + timedelta(days=wish["days"]) if wish["days"] else None,
+        expires_at=end_after(wish["days"]),
     )
     return f"{'; '.join(map(str, added))}." if added else "It is on that list already."
 

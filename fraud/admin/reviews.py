@@ -17,8 +17,8 @@ from django.utils.safestring import SafeString
 from unfold.views import ChangeList
 
 from fraud import policy, services
-from fraud.admin.forms import BulkForm
 from fraud.admin.review_actions import ACTIONS, KEYS
+from fraud.admin.review_forms import BulkForm
 from fraud.admin.review_words import (
     describe_card,
     name_customer,

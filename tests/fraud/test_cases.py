@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from fraud.cases import RulePrecision, build_case, rule_precision
+from fraud.cases import Reason, build_case, rule_precision
 from fraud.labels import label_decision
 from fraud.links import LinkCount, count_links, find_links
-from fraud.models import Assessment, EntityLink, Review
+from fraud.measures import Proportion
+from fraud.models import Assessment, EntityLink, Review, Verdict
 from payments.models import Dispute, OrderState
 from payments.money import Money
 from tests.factories.fraud import (
@@ -51,9 +52,9 @@ def test_precision_counts_each_labelled_order_once() -> None:
         assessment=decided("approved", "genuine").assessment, rule_name="Quiet", status="shadow", outcome=""
     )
     found = rule_precision(["Velocity", "Quiet", "Never"])
-    assert found == {"Velocity": RulePrecision(7, 3), "Quiet": None, "Never": None}
-    assert str(found["Velocity"]) == "precision 43 % of 7"
-    assert str(RulePrecision(4, 4)) == "too few to tell (4)"
+    assert found == {"Velocity": Proportion(3, 7), "Quiet": None, "Never": None}
+    told = {share: Reason(Verdict(), share).record for share in (found["Velocity"], Proportion(9, 12), None)}
+    assert list(told.values()) == ["fraud in 3 of 7", "precision 75 % of 12", "never decided before"]
 
 
 def test_links_are_counted_for_many_orders_at_once() -> None:

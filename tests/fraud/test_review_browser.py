@@ -210,8 +210,8 @@ def test_all_that_a_decision_takes_is_on_one_screen(
     why = page.get_by_role("region", name="Why it is here")
     for name, *_ in REASONS[:4]:
         expect(why.get_by_text(name)).to_be_in_viewport()
-    expect(why.get_by_text("precision 50 % of 6")).to_be_in_viewport()
-    expect(page.get_by_text("3 fraud")).to_be_in_viewport()
+    expect(why.get_by_text("fraud in 3 of 6")).to_be_in_viewport()
+    expect(page.get_by_text("3 fraud", exact=True)).to_be_in_viewport()
     for fate in ("refunded", "disputed", "blocked"):
         expect(page.get_by_text(fate, exact=True)).to_be_visible()
     assert complaints == []

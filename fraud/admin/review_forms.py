@@ -1,4 +1,4 @@
-"""The forms of the fraud pages: decisions, lists, rules."""
+"""The forms of the review queue: decisions one by one and many at once, hand-overs, what goes on a list."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from fraud.admin.list_forms import LIFETIMES
 from fraud.models import APPROVE_REASONS, REJECT_REASONS, ListEntry, ReasonCode
 from fraud.policy import SNOOZE_MARGIN
 from fraud.services import MAX_NOTE_LENGTH, case_values
 from payments.admin.base import ActionForm, describe_span
 
 Options = Sequence[tuple[str, str]]
-DEFAULT_DAYS = 90
 LATER_HOURS = (1, 2, 4, 8, 24, 48, 72)
 REASONS: dict[str, tuple[ReasonCode, ...]] = {"approve": APPROVE_REASONS, "reject": REJECT_REASONS}
 
@@ -40,7 +40,7 @@ class ListPart(ActionForm):
         label="For",
         coerce=int,
         required=False,
-        choices=[(DEFAULT_DAYS, "90 days"), (30, "30 days"), (365, "one year"), (0, "ever")],
+        choices=LIFETIMES,
         widget=UnfoldAdminSelectWidget,
     )
 
@@ -52,7 +52,7 @@ class ListPart(ActionForm):
     def clean_days(self) -> int:
         """Whatever is not said is 90 days; 0 is for ever."""
         days = self.cleaned_data["days"]
-        return DEFAULT_DAYS if days == "" else int(days)
+        return LIFETIMES[0][0] if days == "" else int(days)
 
     def clean_list(self) -> str:
         return str(self.cleaned_data["list"] or ListEntry.List.BLOCK)
