@@ -17,7 +17,7 @@ from fraud.language.frames import columns, to_polars
 from fraud.language.sql import from_json, to_sql
 from tests.fraud.language.generator import PARAMETERS, make_context, make_rule
 
-RULES, CONTEXTS, BATCH = 2000, 500, 100
+RULES, CONTEXTS, BATCH = 2000, 1000, 100
 
 Answers = list[list[bool | None]]  # one list for each rule
 
