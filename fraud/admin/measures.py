@@ -40,10 +40,9 @@ from fraud.measures import (
     measure_queue,
     measure_rules,
 )
-from fraud.measures.scores import ScoreMeasure, find_model_drift, measure_scores
+from fraud.measures.scores import ScoreMeasure, measure_scores
 from fraud.measures.statistics import Proportion
 from fraud.rulesets import name_rules
-from fraud.scores.drift import Drift as ModelDrift
 from fraud.scores.drift import find_model_drift
 from payments.admin.base import BackOfficeAdmin, age, link, money, state_badge
 from payments.admin.exports import Cell, stream_csv, to_major
@@ -263,15 +262,6 @@ def tell_score(measure: ScoreMeasure) -> dict[str, Any]:
         for point in measure.points
     ]
     return {"name": measure.name, "orders": measure.orders, "lines": lines}
-
-
-def tell_model_drift(drift: ModelDrift | None) -> str:
-    """Whether orders are still like those of the training, in words."""
-    if drift is None:
-        return ""
-    if drift.index is None:
-        return f"{drift.scores} scores of the model in 7 days: too few, or no training to compare them with."
-    return f"The model's scores of 7 days beside its training: {drift.reading} (stability index {drift.index:.3f})."
 
 
 def tell_mode(rule: RuleMeasure, names: Mapping[str, str]) -> dict[str, Any]:

@@ -85,7 +85,9 @@ class LabelView(StorefrontView):
     def list(self, request: Request) -> Response:
         return self.list_page(self.get_queryset(), LabelProjection)
 
-    @extend_schema(summary="Say whether an order was fraud", request=LabelRequest, responses={200: LabelProjection})
+    @extend_schema(
+        summary="Say whether an order was fraud", request=LabelRequest, responses={200: LabelProjection}
+    )
     def create(self, request: Request) -> HttpResponse:
         """Rules are measured by it. A dispute, or a warning of the card's issuer, counts more than this."""
         wish = self.read(LabelRequest).validated_data

@@ -1,18 +1,17 @@
-"""Decides past orders again, all at once in a frame: what the live functions say of the facts of the last screening."""
+"""Decides past orders again, all at once in a frame, and one by one with the live functions: the same answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from zlib import crc32
 
 import polars as pl
 
-from fraud.decision import ErrorPolicy, Mode, Outcome
+from fraud.decision import ErrorPolicy, FraudResult, Mode, Outcome, RulePlan, combine, decide
+from fraud.facts import FraudContext
 from fraud.language import parse
 from fraud.language.frames import Column, columns, to_polars
 from fraud.models import Rule as RuleRow

@@ -1,17 +1,13 @@
-"""What the outside score and the model would catch at each threshold, and whether the model still means the same."""
+"""What the outside score and the model would catch at each threshold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.conf import settings
-
 from fraud.measures.period import Period
 from fraud.measures.reading import fetch
-from fraud.scores.base import ScoreError
-from fraud.scores.drift import Drift, measure_drift
 from fraud.scores.measures import Point, measure_thresholds
-from fraud.scores.sources import LABELS, get_model_scorer
+from fraud.scores.sources import LABELS
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 # Each order by the score of its first screening, which is what a rule could have asked for.
@@ -36,16 +32,6 @@ def measure_scores(period: Period) -> list[ScoreMeasure]:
     """Every score that some order of the period had; a query each."""
     found = [_measure(label, f"{name}_score", period) for name, label in LABELS.items()]
     return [measure for measure in found if measure.orders]
-
-
-def find_model_drift() -> Drift | None:
-    """Of the model of FRAUD_MODEL_PATH; None without one, or when it cannot be read (a check says so)."""
-    if not settings.FRAUD_MODEL_PATH:
-        return None
-    try:
-        return measure_drift(get_model_scorer().load())
-    except ScoreError:
-        return None
 
 
 def _measure(label: str, fact: str, period: Period) -> ScoreMeasure:

@@ -11,11 +11,8 @@ import polars as pl
 
 from fraud.backtest.replay import frame_rules, make_replay, needed_columns, replay_frame
 from fraud.decision import ErrorPolicy, Mode, Outcome
-from fraud.backtest.replay import frame_rules, needed_columns, replay_frame
-from fraud.decision import ErrorPolicy, FraudResult, Mode, Outcome, RulePlan, combine, decide
 from fraud.facts import FraudContext, ListMatch
 from fraud.models import Rule
-from fraud.plans import compile_row
 from payments.decisions import Stage
 from tests.factories.fraud import RuleFactory
 
@@ -101,23 +98,6 @@ def read(context: FraudContext, name: str) -> Any:
     return None if value == "" else str(value) if name == "stage" else value
 
 
-def make_plans(rows: Sequence[Rule]) -> dict[Stage, RulePlan]:
-    """What runs on an order whose last screening was of this stage: every rule that one of its screenings could ask."""
-    rules = [compile_row(row) for row in rows if row.mode != Mode.OFF]
-    early = [rule for rule in rules if Stage.BEFORE_AUTHORIZATION in rule.stages]
-    return {
-        stage: RulePlan(tuple(replace(rule, stages=frozenset(Stage)) for rule in ran))
-        for stage, ran in zip(Stage, (early, rules), strict=True)
-    }
-
-
-def decide_one(plans: dict[Stage, RulePlan], context: FraudContext) -> FraudResult:
-    """By the functions that decide live, as if all were asked at once."""
-    result = decide(plans[context.stage], context.with_score(0))
-    outcomes = [verdict.outcome for verdict in result.verdicts]
-    return result._replace(decision=combine(outcomes, Stage.BEFORE_AUTHORIZATION))
-
-
 def test_frames_and_live_functions_decide_alike() -> None:
     chance = random.Random(7)
     contexts = [random_context(chance, number) for number in range(300)]
@@ -125,7 +105,5 @@ def test_frames_and_live_functions_decide_alike() -> None:
         rules = random_rules(chance)
         judged = replay_frame(frame_rules(rules), make_frame(rules, contexts))
         one_by_one = list(map(make_replay(rules), contexts))
-        plans = make_plans(rules)
-        one_by_one = [decide_one(plans, context) for context in contexts]
         assert judged["decision"].to_list() == [result.decision.value for result in one_by_one]
         assert judged["score"].to_list() == [result.score for result in one_by_one]

@@ -10,7 +10,8 @@ from django.urls import reverse
 from pytest_django import Settings
 
 from fraud.measures import Period
-from fraud.measures.scores import find_model_drift, measure_scores
+from fraud.measures.scores import measure_scores
+from fraud.scores.drift import find_model_drift
 from tests.factories.fraud import AssessmentFactory, LabelFactory
 
 pytestmark = pytest.mark.django_db
