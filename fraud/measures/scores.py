@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fraud.measures.period import Period
 from fraud.measures.reading import fetch
-from fraud.scores.measures import Point, measure_thresholds
+from fraud.scores.evaluation import Point, measure_thresholds
 from fraud.scores.sources import LABELS
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
