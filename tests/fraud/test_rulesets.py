@@ -184,6 +184,33 @@ def test_a_process_takes_a_new_set_at_its_next_look(settings: Settings) -> None:
     assert (live.live_plan().ruleset_id, kept.number) == (ruleset.pk, 1)
 
 
+def test_what_is_published_during_a_look_is_looked_at_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_force, looks = RuleActivation.objects.in_force, []
+
+    def look_while_another_publishes() -> RuleActivation | None:
+        looks.append(in_force())
+        live.forget_plan()
+        return looks[-1]
+
+    live.forget_plan()
+    monkeypatch.setattr(RuleActivation.objects, "in_force", look_while_another_publishes)
+    assert [live.live_plan().number, live.live_plan().number] == [1, 1]
+    assert len(looks) == 2
+
+
+def test_who_publishes_takes_no_rules_from_an_order_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lock:
+        def acquire(self, *, blocking: bool) -> bool:
+            return True
+
+        def release(self) -> None:
+            live.forget_plan()
+
+    live.forget_plan()
+    monkeypatch.setattr(live, "_looking", Lock())
+    assert live.live_plan().number == 1
+
+
 def test_a_set_that_cannot_be_read_leaves_the_old_one_in_force(
     monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
