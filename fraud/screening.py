@@ -16,6 +16,7 @@ from fraud.links import record_links
 from fraud.lists import record_hits
 from fraud.live import live_plan
 from fraud.models import Assessment, Review, ReviewState, Verdict
+from fraud.models.assessment import MAX_NANOSECONDS
 from fraud.plans import LivePlan
 from fraud.scores.sources import build_verdicts, with_scores
 from fraud.three_d_secure import SWITCHED_OFF, ScaDecision
@@ -146,5 +147,5 @@ def _verdict_rows(assessment: Assessment, result: FraudResult) -> Iterable[Verdi
             value=seen.value[:200],
             threshold=seen.threshold[:200],
             points=verdict.points,
-            nanoseconds=nanoseconds,
+            nanoseconds=min(nanoseconds, MAX_NANOSECONDS),
         )

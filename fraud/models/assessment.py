@@ -13,6 +13,8 @@ from payments.decisions import Decision, Stage
 from payments.models import Order, Payment
 from payments.models.fields import PrefixedIdField
 
+MAX_NANOSECONDS = 2**31 - 1  # two seconds: what took longer (a pause, a slow provider) is kept as that
+
 
 class Assessment(models.Model):
     """One screening of one order: the decision and the facts as they were. Never changed."""

@@ -13,6 +13,7 @@ from django.conf import settings
 from fraud.decision import Status
 from fraud.facts import FraudContext
 from fraud.models import Assessment, Verdict
+from fraud.models.assessment import MAX_NANOSECONDS
 from fraud.scores.base import NoScorer, RiskScore, RiskScorer, ScoreRequest, ScoreStatus
 from fraud.scores.http import HttpRiskScorer, Provider
 from fraud.scores.model import ModelScorer
@@ -71,7 +72,7 @@ def _build_verdict(assessment: Assessment, name: str, told: Mapping[str, Any]) -
         rule_kind=f"{name}_score",
         status=Status.MISS if score.status is ScoreStatus.OK else Status.ERROR,
         value=score.describe()[:200],
-        nanoseconds=score.latency_ms * 1_000_000,
+        nanoseconds=min(score.latency_ms * 1_000_000, MAX_NANOSECONDS),
     )
 
 

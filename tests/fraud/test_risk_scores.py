@@ -347,6 +347,13 @@ class TestWiring:
         assert verdict.value.startswith("0.8200 from acme 7 in ")
         assert verdict.nanoseconds == context.scores["outside"]["latency_ms"] * 1_000_000
 
+    def test_an_answer_that_took_seconds_can_be_written_down(self, payment: Any) -> None:
+        told = RiskScore(ScoreStatus.OK, 0.5, "acme", latency_ms=2_500).to_dict()
+        assessment = AssessmentFactory.create(payment=payment)
+        context = replace(CONTEXT, scores={"outside": told})
+        Verdict.objects.bulk_create(build_verdicts(assessment, context))
+        assert Verdict.objects.get().value == "0.5000 from acme in 2500 ms"
+
     def test_no_answer_is_written_down_and_is_no_low_score(
         self, payment: Any, world: World, settings: Settings
     ) -> None:

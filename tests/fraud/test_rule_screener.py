@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -151,6 +152,14 @@ def test_a_screener_that_is_down_says_so_instead_of_passing(
     monkeypatch.setattr("fraud.gathering.count_order", fail)
     with pytest.raises(DatabaseError):
         RuleScreener().screen(payment.order, payment, stage=BEFORE)
+
+
+def test_a_rule_that_was_held_up_for_seconds_is_recorded_all_the_same(payment: Payment) -> None:
+    screening = RuleScreener().screen(payment.order, payment, stage=BEFORE)
+    ticks = [3_000_000_000 * number for number in range(len(screening.data.result.ticks))]
+    judged = replace(screening.data, result=screening.data.result._replace(ticks=ticks))
+    RuleScreener().record(payment.order, payment, replace(screening, data=judged))
+    assert set(Verdict.objects.values_list("nanoseconds", flat=True)) == {2**31 - 1}
 
 
 def test_no_rules_in_force_is_no_silent_pass(payment: Payment) -> None:
