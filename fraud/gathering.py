@@ -13,6 +13,7 @@ from fraud.history import read_history
 from fraud.links import count_linked
 from fraud.lists import card_values, find_matches, mask_email, order_values
 from fraud.told import domain_of, text_of
+from fraud.lists import card_values, domain_of, find_matches, mask_email, order_values
 from fraud.velocity import count_order, values_of
 from payments.decisions import Stage
 from payments.models import Order, Payment
@@ -77,6 +78,7 @@ def _gather_order(order: Order, payment: Payment) -> FraudContext:
         customer_id=order.customer_id,
         customer_email=mask_email(order.customer_email),
         email_domain=domain_of(order.customer_email).casefold(),
+        email_domain=domain_of(order.customer_email),
         customer_since=int(created_at.timestamp()) if created_at else None,
         customer_age_days=(now - created_at).days if created_at else None,
         ip=text_of(order.context, "ip"),

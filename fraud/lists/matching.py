@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from fraud.facts import FraudContext, ListMatch
-from fraud.lists.values import Kind, domains_above, hashes_of, join_address, networks_around
+from fraud.lists.values import Kind, domain_of, domains_above, hashes_of, join_address, networks_around
 from fraud.models import ListHit
 from fraud.told import domain_of, text_of
 from payments import sql

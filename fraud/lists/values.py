@@ -80,6 +80,19 @@ def _normalise_domain(text: str) -> str:
     return domain
 
 
+def domain_of(email: str) -> str:
+    """What stands after the @, as browsers and mail servers read it (UTS 46): of `a@mail。Shop.example`
+    it is `mail.shop.example`. Not encoded, and empty for what is no address.
+    """
+    domain = email.rpartition("@")[2].strip().casefold()
+    if domain.isascii():
+        return domain
+    try:
+        return idna.uts46_remap(domain, std3_rules=False)
+    except idna.IDNAError:
+        return domain
+
+
 def domains_above(domain: str) -> list[str]:
     """The domain and those above it, but for the last label: `a.b.example` is below `b.example`."""
     labels = domain.split(".")

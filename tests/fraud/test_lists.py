@@ -12,6 +12,7 @@ from django.utils import timezone
 from fraud import lists
 from fraud.facts import FraudContext, ListMatch
 from fraud.lists.values import read_value
+from fraud.gathering import gather_before
 from fraud.models import ListEntry, ListHit
 from payments.decisions import Stage
 from payments.errors import ConflictError, InvalidRequestError
@@ -102,6 +103,15 @@ def test_an_order_is_looked_up_by_all_that_it_has() -> None:
     )
     found = lists.find_matches(lists.order_values(payment.order, payment))
     assert {match.kind for match in found} == set(wishes)
+
+
+@pytest.mark.parametrize("domain", ["mail。evil.example", "mail.ｅvil.example", "MAIL.evi\xadl.example"])
+def test_a_domain_cannot_hide_behind_letters_that_mail_servers_read_as_others(domain: str) -> None:
+    lists.add_to_list("block", "domain", "evil.example", reason="test")
+    payment = HeldPaymentFactory.create(order__customer_email=f"a@{domain}")
+    [match] = lists.find_matches(lists.order_values(payment.order, payment))
+    assert match.kind == "domain"
+    assert gather_before(payment.order, payment, ()).email_domain == "mail.evil.example"
 
 
 def test_a_value_on_two_lists_fits_both_and_allow_does_not_win() -> None:
