@@ -50,7 +50,8 @@ class PeopleAdmin(UserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
         return ", ".join(group.name for group in user.groups.all()) or "none"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        fields = ["last_login", "date_joined"]
+        """A name stays: what people did is signed with it, and a second person is told from the first by it."""
+        fields = ["last_login", "date_joined", *(["username"] if obj else [])]
         return fields if request.user.is_superuser else [*fields, "is_superuser", "user_permissions"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.test import Client
 from django.urls import reverse
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
@@ -106,6 +107,16 @@ class TestRoles:
         client.post(url, {"username": "admin", "is_active": "on", "is_staff": "on", "is_superuser": "on"})
         user.refresh_from_db()
         assert not user.is_superuser
+
+    def test_nobody_gets_another_name_to_sign_with(self, admin_client: Client) -> None:
+        user = User.objects.create_user("anna", password="a long password")
+        url = reverse("admin:auth_user_change", args=[user.pk])
+        assert admin_client.get(url).status_code == 200
+        data = {"username": "ben", "email": "anna@example.com", "is_active": "on"}
+        dates = {"last_login_0": "", "last_login_1": "", "date_joined_0": "", "date_joined_1": ""}
+        assert admin_client.post(url, {**data, **dates}).status_code == 302
+        user.refresh_from_db()
+        assert (user.username, user.email) == ("anna", "anna@example.com")
 
     def test_an_admin_takes_no_superuser_over(self, log_in: Login) -> None:
         root = User.objects.create_superuser("root", password="a long password")
