@@ -167,10 +167,16 @@ def discard(ruleset_id: str, *, actor: str) -> RuleSet:
 
 
 def publish(
-    ruleset_id: str, *, actor: str, starts_at: datetime | None = None, note: str = ""
+    ruleset_id: str,
+    *,
+    actor: str,
+    seen: str | None = None,
+    starts_at: datetime | None = None,
+    note: str = "",
 ) -> RuleActivation:
     """Put a submitted set in force, now or later. Every process takes it within five seconds of that.
 
+    `seen` is the digest of what the publisher looked at; None publishes whatever was submitted last.
     Raises `ConflictError` for who had a hand in it, or when it was changed or decided meanwhile;
     `InvalidRequestError` for a time that is over.
     """
@@ -179,6 +185,10 @@ def publish(
         if actor in ruleset.editors:
             raise ConflictError(
                 f"You had a hand in {ruleset}: another person publishes it; nothing was changed."
+            )
+        if seen is not None and seen != ruleset.digest:
+            raise ConflictError(
+                f"{ruleset} was changed since you looked at it: look at it again; nothing was changed."
             )
         if digest_of(ruleset.rules.all()) != ruleset.digest:
             raise ConflictError(f"{ruleset} is not what was submitted; nothing was changed.")

