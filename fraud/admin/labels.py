@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from fraud.admin.measure_words import label_badge
+from fraud.admin.forms import MaskedCharField
 from fraud.admin.measures import MeasurePages
 from fraud.labels import MAX_REASON_LENGTH, record_label
 from fraud.models import EffectiveLabel, Label, LabelSource
@@ -35,7 +36,7 @@ class NewLabelForm(forms.ModelForm):  # type: ignore[type-arg]
         choices=[("", "Choose"), ("fraud", "Fraud"), ("genuine", "Genuine")],
         widget=UnfoldAdminSelectWidget,
     )
-    reason = forms.CharField(
+    reason = MaskedCharField(
         max_length=MAX_REASON_LENGTH,
         widget=UnfoldAdminTextInputWidget,
         help_text="How it is known. What others said of the order stays; a dispute or a warning counts more.",

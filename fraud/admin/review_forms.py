@@ -16,14 +16,22 @@ from fraud.models import APPROVE_REASONS, REJECT_REASONS, ListEntry, ReasonCode
 from fraud.policy import SNOOZE_MARGIN
 from fraud.services import MAX_NOTE_LENGTH, case_values
 from payments.admin.base import ActionForm, describe_span
+from payments.redaction import redact
 
 Options = Sequence[tuple[str, str]]
 LATER_HOURS = (1, 2, 4, 8, 24, 48, 72)
 REASONS: dict[str, tuple[ReasonCode, ...]] = {"approve": APPROVE_REASONS, "reject": REJECT_REASONS}
 
 
+class MaskedCharField(forms.CharField):
+    """Free text that is kept for ever: card data in it is masked before anything else sees it."""
+
+    def clean(self, value: Any) -> str:
+        return redact(super().clean(value))[: self.max_length]
+
+
 def note_field(help_text: str = "", *, required: bool = False, rows: int = 2) -> forms.CharField:
-    return forms.CharField(
+    return MaskedCharField(
         required=required,
         max_length=MAX_NOTE_LENGTH,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": rows}),

@@ -19,6 +19,7 @@ from unfold.widgets import (
 )
 
 from fraud import rulesets
+from fraud.admin.forms import MaskedCharField
 from fraud.decision import ErrorPolicy, Mode, Outcome
 from fraud.language import LanguageError, parse
 from fraud.language.lexer import MAX_LENGTH
@@ -26,7 +27,9 @@ from fraud.models import Rule, RuleSet
 from fraud.plans import RuleError, compile_row
 from fraud.rules import CODE_RULES
 from payments.admin.base import ActionForm
+from payments.redaction import contains_card_data
 
+NO_CARDS = "This looks like a card number, which is never kept."
 MAX_PARAMETERS, MAX_POINTS, MAX_POSITION = 50, 1000, 32767
 OUTCOMES = {
     Outcome.SCORE: "Points only",
@@ -182,7 +185,7 @@ class RuleForm(forms.Form):
     `key` is empty for a new rule, whose name makes it; it stays when the name changes.
     """
 
-    name = forms.CharField(max_length=80, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}))
+    name = MaskedCharField(max_length=80, widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}))
     code = forms.ChoiceField(label="Decided by", required=False, widget=UnfoldAdminSelectWidget)
     expression = forms.CharField(
         required=False,
@@ -246,7 +249,10 @@ class RuleForm(forms.Form):
         if "name" in cleaned:
             self._check_name(cleaned["name"])
         if "expression" in cleaned and "parameters" in cleaned and "code" in cleaned:
-            self.mistakes = find_mistakes(self.to_rule())
+            rule = self.to_rule()
+            self.mistakes = find_mistakes(rule)
+            if contains_card_data([rule.expression, rule.parameters]) is not None:
+                self.mistakes.append(Mistake("expression", NO_CARDS))
             for mistake in self.mistakes:
                 self.add_error(mistake.field, mistake.message)
         return cleaned
@@ -351,7 +357,7 @@ def describe_code_rules() -> list[tuple[str, str, list[str]]]:
     return found
 
 
-class NoteField(forms.CharField):
+class NoteField(MaskedCharField):
     """What a person wants the next to know."""
 
     def __init__(self, **kwargs: Any) -> None:

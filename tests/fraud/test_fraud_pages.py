@@ -118,6 +118,14 @@ def test_approving_goes_on_to_the_next_case(analyst: Client, review: Review) -> 
     assert str(following.claimed_by) == "ana"
 
 
+def test_no_card_number_is_kept_in_a_note(analyst: Client, review: Review) -> None:
+    post(analyst, review, "decide", choice="approve:genuine", note="read out 4111 1111 1111 1111 by phone")
+    review.refresh_from_db()
+    told = [review.note, *review.events.values_list("note", flat=True)]
+    assert review.state == "approved"
+    assert not any("4111 1111" in text or "41111111" in text for text in told)
+
+
 def test_rejecting_the_last_case_returns_to_the_queue(analyst: Client, review: Review) -> None:
     response = post(analyst, review, "decide", choice="reject:stolen_card")
     assert response.redirect_chain == [(QUEUE, 302)]

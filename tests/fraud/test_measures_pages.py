@@ -162,6 +162,16 @@ def test_an_analyst_labels_an_order(analyst: Client, screened: list[Order]) -> N
     assert "police report 12" in words(analyst.get(reverse("admin:fraud_label_changelist")))
 
 
+def test_no_card_number_is_kept_in_a_reason(analyst: Client, screened: list[Order]) -> None:
+    wish = {"order_id": screened[11].pk, "verdict": "fraud", "reason": f"{'x' * 190} cvv 123"}
+    analyst.post(reverse("admin:fraud_label_add"), wish)
+    analyst.post(reverse("admin:fraud_label_add"), {**wish, "reason": "card 4111111111111111"})
+    reasons = Label.objects.order_by("-id").values_list("reason", flat=True)[:2]
+    assert reasons[0].startswith("card ")
+    assert reasons[1].startswith("xxx")
+    assert not any("4111111111111111" in reason or "123" in reason for reason in reasons)
+
+
 @pytest.mark.parametrize("change", [{"order_id": "ord_x"}, {"verdict": ""}, {"reason": ""}])
 def test_what_is_no_label_is_not_written(
     analyst: Client, screened: list[Order], change: dict[str, str]

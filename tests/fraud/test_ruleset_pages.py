@@ -41,6 +41,9 @@ RULE = {
 }
 
 
+CARD = "4111111111111111"
+
+
 def log_in(*rights: str, name: str = "ann") -> Client:
     user = User.objects.create_user(name, password="a long password", is_staff=True)
     user.user_permissions.set(
@@ -225,6 +228,7 @@ def test_a_draft_is_submitted_taken_back_and_discarded(drafter: Client, draft: R
     assert "was saved" in act(drafter, draft, "note", note="Another note")
     assert "was discarded" in act(drafter, draft, "discard")
     draft.refresh_from_db()
+    assert (draft.state, draft.note) == (RuleSetState.DISCARDED, "Another note")
 
 
 def test_another_person_looks_and_publishes(publisher: Client, submitted: RuleSet) -> None:
@@ -338,6 +342,8 @@ def test_the_suggestion_works_without_javascript(drafter: Client, draft: RuleSet
         ({"name": "Block list!", "key": ""}, "was saved"),
         ({"name": "Card, velocity?"}, "has the key “card-velocity”, which this name makes too."),
         ({"name": "x" * 81}, "at most 80 characters"),
+        ({"name": f"Card {CARD}"}, "“Card 411111******1111” was saved."),
+        ({"expression": f'email_domain == "{CARD}"'}, "This looks like a card number, which is never kept."),
         ({"share": "101"}, "less than or equal to 100"),
         ({"points": "-1"}, "greater than or equal to 0"),
         ({"points": "many"}, "Enter a whole number."),
