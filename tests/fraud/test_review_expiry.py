@@ -72,6 +72,15 @@ class TestApproving:
         assert services.expire_reviews() == 1
         assert state(gone)[0] == ReviewState.EXPIRED
 
+    @pytest.mark.parametrize("change", [{"escalated_at": NOW()}, {"assessment": None}, {}])
+    def test_the_clock_does_not_stand_for_a_person(self, settings: Any, change: dict[str, Any]) -> None:
+        """Escalated, never screened, or of an amount that takes two."""
+        settings.REVIEW_FOUR_EYES = {} if change else {"default": "100"}
+        late = ReviewFactory(expires_at=NOW() - SECOND)
+        Review.objects.filter(pk=late.pk).update(**change)
+        assert services.expire_reviews() == 1
+        assert state(late)[0] == ReviewState.EXPIRED
+
     def test_a_currency_without_a_limit_is_never_approved(self, settings: Any) -> None:
         settings.REVIEW_APPROVE_BELOW = {"JPY": "200"}
         late = ReviewFactory(expires_at=NOW() - SECOND)
