@@ -11,9 +11,8 @@ from django.utils import timezone
 from fraud.facts import FraudContext, VelocityKey
 from fraud.history import read_history
 from fraud.links import count_linked
-from fraud.lists import card_values, find_matches, mask_email, order_values
-from fraud.told import domain_of, text_of
 from fraud.lists import card_values, domain_of, find_matches, mask_email, order_values
+from fraud.told import text_of
 from fraud.velocity import count_order, values_of
 from payments.decisions import Stage
 from payments.models import Order, Payment
@@ -77,7 +76,6 @@ def _gather_order(order: Order, payment: Payment) -> FraudContext:
         item_count=sum(int(line.get("quantity") or 0) for line in lines) or None,
         customer_id=order.customer_id,
         customer_email=mask_email(order.customer_email),
-        email_domain=domain_of(order.customer_email).casefold(),
         email_domain=domain_of(order.customer_email),
         customer_since=int(created_at.timestamp()) if created_at else None,
         customer_age_days=(now - created_at).days if created_at else None,

@@ -9,8 +9,3 @@ def text_of(data: Mapping[str, object], name: str) -> str:
     """The text of this name without blanks around it; empty for what is no text."""
     value = data.get(name)
     return value.strip() if isinstance(value, str) else ""
-
-
-def domain_of(email: str) -> str:
-    """What stands after the last @, as it was written; the whole text where there is none."""
-    return email.rpartition("@")[2].strip()

@@ -2,8 +2,7 @@
 
 from fraud.lists.entries import add_to_list, change_entry, check_future, end_entry, renew_entry
 from fraud.lists.matching import card_values, find_matches, fold_hits, order_values, record_hits
-from fraud.lists.values import mask_email, normalise, possible_hashes
-from fraud.lists.values import domain_of, hash_value, mask_email, mask_value, normalise, possible_hashes
+from fraud.lists.values import domain_of, mask_email, normalise, possible_hashes
 
 __all__ = [
     "add_to_list",

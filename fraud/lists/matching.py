@@ -10,7 +10,7 @@ from django.utils import timezone
 from fraud.facts import FraudContext, ListMatch
 from fraud.lists.values import Kind, domain_of, domains_above, hashes_of, join_address, networks_around
 from fraud.models import ListHit
-from fraud.told import domain_of, text_of
+from fraud.told import text_of
 from payments import sql
 from payments.decisions import Stage
 from payments.errors import InvalidRequestError

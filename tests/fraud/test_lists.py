@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from fraud import lists
 from fraud.facts import FraudContext, ListMatch
-from fraud.lists.values import read_value
 from fraud.gathering import gather_before
+from fraud.lists.values import read_value
 from fraud.models import ListEntry, ListHit
 from payments.decisions import Stage
 from payments.errors import ConflictError, InvalidRequestError
