@@ -56,12 +56,26 @@ BEGIN
     FROM payments_sagarun run WHERE run.id = signal.run_id AND run.order_id = ANY (orders)
         AND (signal.created_at >= since OR consumed_at >= since);
     UPDATE fraud_velocityevent SET at = at + shift WHERE order_id = ANY (orders) AND at >= since;
+    UPDATE fraud_entitylink SET at = at + shift WHERE order_id = ANY (orders) AND at >= since;
     UPDATE payments_payment SET authorization_expires_at = authorization_expires_at + shift
     WHERE order_id = ANY (orders) AND is_long_ago AND authorization_expires_at > created_at + interval '8 days';
     UPDATE fraud_review SET expires_at = expires_at + shift
     WHERE order_id = ANY (orders) AND is_long_ago AND state <> 'open' AND expires_at > created_at + interval '8 days';
     UPDATE webhooks_inboundwebhook SET received_at = received_at + shift, processed_at = processed_at + shift
     WHERE id = ANY (webhooks) AND received_at >= since;
+END $$
+"""
+
+
+# The rules that a new installation begins with are in force from its migration on: after the whole history.
+_DATE_RULES = """
+CREATE OR REPLACE FUNCTION pg_temp.date_first_rules(moment timestamptz) RETURNS void LANGUAGE plpgsql
+SET session_replication_role = replica AS $$
+BEGIN
+    UPDATE fraud_ruleactivation SET starts_at = moment, created_at = moment
+    WHERE created_by = 'installation' AND starts_at > moment;
+    UPDATE fraud_ruleset SET created_at = moment, submitted_at = moment, published_at = moment
+    WHERE published_by = 'installation' AND published_at > moment;
 END $$
 """
 
@@ -127,6 +141,13 @@ def stretch_deadlines(age: timedelta) -> None:
     settings.CUSTOMER_ACTION_SECONDS = CUSTOMER_SECONDS + int(age.total_seconds())
     PastStripeGateway.stretch = age if age > LONG_AGO else timedelta()
     settings.REVIEW_SECONDS = REVIEW_SECONDS + int(PastStripeGateway.stretch.total_seconds())
+
+
+def date_first_rules(moment: datetime) -> None:
+    """Let the rules of a new installation be older than its history."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DATE_RULES)
+        cursor.execute("SELECT pg_temp.date_first_rules(%s)", [moment])
 
 
 def is_superuser() -> bool:

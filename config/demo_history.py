@@ -23,7 +23,11 @@ from config.demo_clock import Bank, PastClock
 from fraud import lists
 from fraud import services as fraud
 from fraud.models import ListEntry, ReasonCode, Review
+from config import demo_access, demo_fraud, demo_shop
+from config.demo_clock import Bank, PastClock, date_first_rules
+from fraud.models import Review
 from payments import services
+from payments.controls.roles import sync_roles
 from payments.errors import ConflictError, PaymentError
 from payments.models import (
     ApiClient,
@@ -38,6 +42,7 @@ from payments.models import (
     SavedPaymentMethod,
     StockItem,
 )
+from payments.services import OrderDraft
 from reconciliation import services as reconciliation
 from reconciliation.kinds import DiscrepancyType
 from reconciliation.models import Discrepancy
@@ -49,9 +54,8 @@ from webhooks.verifiers import stripe as signatures
 Play = Callable[[datetime], None]
 
 API = f"api:{demo_access.CLIENT}"
-FRAUDSTER = "m.ghost@example.net"
 NIGHT_RUN = timedelta(hours=4, minutes=30)  # after midnight
-OPEN_REVIEWS = 6
+OPEN_REVIEWS = 8
 PATIENCE = 12  # more tries than a saga has
 ORDERS_A_DAY = (24, 33)  # besides the events
 RESOLVED_BEFORE = timedelta(days=4)  # what is newer is still on finance's desk
@@ -85,13 +89,13 @@ DECLINES = {
 EVENTFUL_DAYS = {
     12: ["unserved", "lost_answer", "dispute_won"],
     11: ["dropped_row", "limited", "saved_card"],
-    10: ["blocked", "altered_row", "dispute_lost"],
-    9: ["rescued", "late_webhook", "parts"],
-    8: ["limited", "foreign_refund"],
+    10: ["blocked", "altered_row", "dispute_lost", "card_testing"],
+    9: ["rescued", "late_webhook", "parts", "escalated"],
+    8: ["limited", "foreign_refund", "second_rules", "import"],
     7: ["failed_capture", "blocked", "parts_refunded"],
     6: ["dropped_row", "limited"],
     5: ["invented_row", "lost_answer", "dispute_open"],
-    4: ["stuck", "limited", "dispute_inquiry", "parts_released"],
+    4: ["stuck", "limited", "dispute_inquiry", "parts_released", "card_testing"],
     3: ["mismatch", "altered_row", "dropped_row", "parts"],
     2: ["stuck", "limited", "foreign_refund"],
     1: ["foreign_order", "limited", "blocked", "closing"],
@@ -115,7 +119,7 @@ SETTLEMENTS = {
 }
 
 
-ROLES = ("Finance", "Fraud analyst", "On-call")
+ROLES = ("Finance", "Fraud analyst", "Fraud supervisor", "On-call")
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,14 @@ class People:
 
     finance: User
     analyst: User
+    supervisor: User
     oncall: User
 
     @classmethod
     def find(cls) -> People:
         """The demo's logins, made now when there are none yet."""
-        if not User.objects.filter(groups__name="Finance").exists():
+        if not all(User.objects.filter(groups__name=name).exists() for name in ROLES):
+            sync_roles()
             demo_access.demo_logins()
         return cls(*(User.objects.filter(groups__name=name).earliest("pk") for name in ROLES))
 
@@ -196,6 +202,7 @@ class History:
                 self._play_until(self._now if is_last else midnight(day) + timedelta(days=1))
                 placed = self._client.orders.filter(created_at__date=day).count()
                 self._say(f"{day}: {placed} orders")
+            self._leave_desk(midnight(days[0]))
 
     def _stock(self) -> None:
         items = [StockItem(sku=sku, on_hand=number) for sku, number in demo_shop.STOCK.items()]
@@ -213,10 +220,11 @@ class History:
             moment = draw_moment(dice, day) if ago else self._now - timedelta(minutes=dice.randint(20, 40))
             self._schedule(moment, getattr(self, f"_play_{name}"))
         if ago == self._calendar.days - 1:
-            self._schedule(begin + timedelta(minutes=1), self._block_fraudster)
+            self._schedule(begin, self._begin_fraud_desk)
             self._schedule(begin + timedelta(minutes=2), self._route_dollars)
         else:
             self._schedule(begin + NIGHT_RUN, self._reconcile)
+            self._schedule(begin + NIGHT_RUN, partial(self._collect, day - timedelta(days=1)))
         for _ in range(dice.randint(*ORDERS_A_DAY)):
             name = demo_shop.pick(dice, STORIES)
             self._schedule(draw_moment(dice, day), getattr(self, f"_play_{name}"))
@@ -237,15 +245,21 @@ class History:
 
     def _place(self, at: datetime, **wishes: Any) -> Order:
         """One order by the storefront, and the webhooks that follow."""
-        reference = f"W-{at:%y%m%d}-{next(self._numbers):05}"
-        draft = demo_shop.draft_order(
-            self._dice, reference=reference, at=at, history=self._calendar.mark, **wishes
-        )
+        return self._place_together(at, wishes)[0]
+
+    def _place_together(self, at: datetime, *wanted: dict[str, Any]) -> list[Order]:
+        """Within a second: by the database's clock, velocity counts what is not yet moved to the past."""
         with self._acting(at) as touched:
-            order = services.place_order(self._client, draft)
-            touched.add(order.pk)
-        self._tell(order, at)
-        return order
+            orders = [services.place_order(self._client, self._draft(at, wishes)) for wishes in wanted]
+            touched.update(order.pk for order in orders)
+        for order in orders:
+            self._tell(order, at)
+        return orders
+
+    def _draft(self, at: datetime, wishes: dict[str, Any]) -> OrderDraft:
+        reference = f"W-{at:%y%m%d}-{next(self._numbers):05}"
+        mark = self._calendar.mark
+        return demo_shop.draft_order(self._dice, reference=reference, at=at, history=mark, **wishes)
 
     @contextmanager
     def _acting(self, at: datetime, order: Order | None = None) -> Iterator[set[str]]:
@@ -467,15 +481,94 @@ class History:
 
     # --- fraud ----------------------------------------------------------------------------------------------
 
-    def _block_fraudster(self, at: datetime) -> None:
+    def _begin_fraud_desk(self, at: datetime) -> None:
+        date_first_rules(at - timedelta(days=30))
         with self._clock.at(at), suppress(ConflictError):
             reason, analyst = "Three chargebacks in spring", name_of(self._people.analyst)
             lists.add_to_list(
                 ListEntry.List.BLOCK, ListEntry.Kind.EMAIL, FRAUDSTER, reason=reason, created_by=analyst
+            demo_fraud.fill_lists(name_of(self._people.analyst))
+
+    def _play_second_rules(self, at: datetime) -> None:
+        with self._clock.at(at):
+            demo_fraud.publish_second_set(
+                analyst=name_of(self._people.analyst), supervisor=name_of(self._people.supervisor)
             )
 
+    def _play_import(self, at: datetime) -> None:
+        with self._clock.at(at):
+            demo_fraud.import_drops(name_of(self._people.analyst))
+
+    def _leave_desk(self, since: datetime) -> None:
+        """How the desk stands when the visitor comes."""
+        at = self._now - timedelta(minutes=10)
+        self._collect(since.date(), at)
+        with self._clock.at(at):
+            demo_fraud.leave_draft(analyst=name_of(self._people.analyst), since=since)
+
+    def _collect(self, day: date, at: datetime) -> None:
+        """What of that day's and later orders workers read from events."""
+        with self._clock.at(at) as scene:
+            scene.orders.update(
+                self._client.orders.filter(created_at__date__gte=day).values_list("pk", flat=True)
+            )
+            demo_fraud.collect(midnight(day))
+
+    def _play_card_testing(self, at: datetime) -> None:
+        """Stolen cards are tried from one device, each with another address; some are good."""
+        tried = [self._describe_test(number, at) for number in range(6)]
+        for order in self._place_together(at, *tried):
+            if order.state == OrderState.PAID:
+                self._schedule(at + timedelta(hours=30), partial(self._warn, order))
+            elif order.state == OrderState.BLOCKED:
+                self._schedule(at + timedelta(hours=22), partial(self._label, order))
+
+    def _describe_test(self, number: int, at: datetime) -> dict[str, Any]:
+        context = {"ip": "192.0.2.255", "device": demo_fraud.TEST_DEVICE, "user_agent": "okhttp/4.9"}
+        card = "" if number % 3 else "chargeDeclinedLostCard"
+        email = f"jx{number}{at:%d}@example.com"
+        who = {"customer": 100 + number, "customer_id": "", "customer_email": email}
+        return {"goods": {"INK-BLUE": 1}, "card": card, "context": context, **who}
+
+    def _warn(self, order: Order, at: datetime) -> None:
+        """The issuer reports the card, and the order is refunded as fraud."""
+        warning = {
+            "object": "radar.early_fraud_warning",
+            "id": f"issfr_{order.reference}",
+            "payment_intent": order.payment.gateway_reference,
+            "fraud_type": "unauthorized_use_of_card",
+        }
+        event = {"object": "event", "id": f"evt_issfr_{order.reference}", "created": int(at.timestamp())}
+        told = {**event, "type": "radar.early_fraud_warning.created", "data": {"object": warning}}
+        with self._clock.at(at) as scene:
+            scene.orders.add(order.pk)
+            scene.webhooks.add(self._hand_over(told))
+        actor = name_of(self._people.finance)
+        with self._acting(at + timedelta(minutes=20), order):
+            note = "The issuer's warning."
+            services.refund_order(order, amount=None, reason="fraudulent", note=note, actor=actor)
+        self._tell(order, at + timedelta(minutes=20))
+
+    def _label(self, order: Order, at: datetime) -> None:
+        with self._clock.at(at):
+            demo_fraud.label_by_hand(order, name_of(self._people.analyst))
+
+    def _play_escalated(self, at: datetime) -> None:
+        """Held by the review list, escalated, rejected by the supervisor."""
+        who = {"customer_email": f"box12@{demo_fraud.DROP_DOMAIN}", "customer_id": "cus_777"}
+        order = self._place(at, context={"ip": "192.0.2.254", "device": "d_0777"}, **who)
+        review = Review.objects.filter(order=order).first()
+        if review is None:
+            return
+        with self._acting(at + timedelta(minutes=35), order):
+            demo_fraud.escalate(review, self._people.analyst)
+        later = at + timedelta(hours=2)
+        with self._acting(later, order):
+            demo_fraud.reject_and_list(review, self._people.supervisor)
+        self._tell(order, later)
+
     def _play_blocked(self, at: datetime) -> None:
-        self._place(at, customer_email=FRAUDSTER, customer_id="cus_666", ship_to="AE")
+        self._place(at, customer_email=demo_fraud.FRAUDSTER, customer_id="cus_666", ship_to="AE")
 
     def _play_reviewed(self, at: datetime) -> None:
         order = self._place_suspicious(at)
@@ -493,21 +586,27 @@ class History:
 
     def _decide(self, order: Order, is_good: bool, at: datetime) -> None:
         """Decided here and not by the calendar, so that few reviews are open while the site runs beside us."""
-        review = Review.objects.get(order=order)
-        actor = name_of(self._people.analyst)
+        by = self._people.supervisor if self._dice.random() < 0.3 else self._people.analyst
         with self._acting(at, order):
-            fraud.claim_review(self._people.analyst, review.pk)
-            if is_good:
-                fraud.approve_review(review.pk, actor=actor, reason_code=ReasonCode.GENUINE)
-            else:
-                note = "Number not reachable, address belongs to a parcel station."
-                fraud.reject_review(review.pk, actor=actor, reason_code=ReasonCode.STOLEN_CARD, note=note)
+            demo_fraud.decide(Review.objects.get(order=order), by, is_good=is_good)
         self._tell(order, at)
 
     def _play_open_reviews(self, at: datetime) -> None:
-        """So many wait for an analyst."""
-        for number in range(OPEN_REVIEWS - Review.objects.open().count()):
-            self._place_suspicious(at - timedelta(hours=4 * number))
+        """So many wait for somebody, in every state that a waiting case has."""
+        orders = [self._place(at - timedelta(minutes=5), goods={"SIDEBOARD": 4})]
+        while Review.objects.open().count() < OPEN_REVIEWS:  # some look less suspicious to the rules
+            orders.append(self._place_suspicious(at - timedelta(minutes=70 * len(orders))))
+        analyst, supervisor = self._people.analyst, self._people.supervisor
+        acts: list[Callable[[Review, User], None]] = [
+            demo_fraud.propose,
+            demo_fraud.escalate,
+            demo_fraud.snooze,
+            partial(demo_fraud.hand_over, to=supervisor),
+        ]
+        waiting = [order for order in orders if order.state == OrderState.REVIEW]
+        for act, order in zip(acts, waiting, strict=False):
+            with self._acting(at, order):
+                act(Review.objects.get(order=order), analyst)
 
     # --- mishaps of sagas -----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from config import embedded
 
 STATE = embedded.LOCAL / "demo.json"  # there while a demo runs
 # The demo makes its own; what the others start must not depend on whether a demo runs.
+FOUR_EYES = {"default": "5000", "JPY": "750000"}  # so that there is something to confirm
 APART = {"demo", "servers", "test", "check_all", "bench"}
 
 
@@ -19,6 +20,7 @@ def site_settings(*, url: str, sandbox_url: str, secret: str) -> dict[str, str]:
         "STRIPE_API_BASE": sandbox_url,
         "STRIPE_API_KEY": "sk_test_sandbox",
         "STRIPE_WEBHOOK_SECRET": secret,
+        "REVIEW_FOUR_EYES": ",".join(f"{name}={limit}" for name, limit in FOUR_EYES.items()),
     }
 
 

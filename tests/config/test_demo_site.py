@@ -10,7 +10,7 @@ import pytest
 
 from config import demo_site
 
-NAMES = ("SITE_URL", "STRIPE_API_BASE", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET")
+NAMES = ("SITE_URL", "STRIPE_API_BASE", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "REVIEW_FOUR_EYES")
 
 
 @pytest.fixture

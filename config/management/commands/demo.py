@@ -165,9 +165,9 @@ class Command(BaseCommand):
 
     def _welcome(self, access: demo_access.Access) -> None:
         self._say(f"\nCountinghouse runs at {access.url}/admin/\n")
-        self._say(f"  {'role':<16}{'login':<16}password")
+        self._say(f"  {'role':<18}{'login':<18}password")
         for role, user in access.users.items():
-            self._say(f"  {role:<16}{user.username:<16}{user.password}")
+            self._say(f"  {role:<18}{user.username:<18}{user.password}")
         self._say("\nPlace a paid order:\n\n" + CURL.format(url=access.url, key=access.api_key))
         self._say(f"Logs: tail -f {LOG.relative_to(ROOT)}/*.log   Ctrl-C stops everything.\n")
 

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.test import override_settings
 from django.utils import timezone
 
-from config import demo_access, embedded
+from config import demo_access, demo_site, embedded
 from config.demo_clock import Bank, is_superuser
 from config.demo_history import Calendar, History
 from payments.models import ApiClient
@@ -81,6 +81,7 @@ def seeding(url: str) -> Iterator[None]:
         REDIS_URL="",
         PAYMENT_GATEWAYS={"stripe": "config.demo_clock.PastStripeGateway"},
         STRIPE_API_BASE=url,
+        REVIEW_FOUR_EYES=settings.REVIEW_FOUR_EYES or demo_site.FOUR_EYES,
         STRIPE_API_KEY=settings.STRIPE_API_KEY or "sk_test_sandbox",
         STRIPE_WEBHOOK_SECRET=settings.STRIPE_WEBHOOK_SECRET
         or "whsec_" + embedded.local_secret("stripe_webhook_secret"),
