@@ -56,7 +56,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.run_backtest",
         "fraud.add_label",
     ),
-    # Decides what analysts escalate, and is the second of four eyes.
+    # An analyst who also decides what others escalate, and is the second of four eyes.
     "Fraud supervisor": (
         *_SEE_ORDERS,
         "payments.note_order",
@@ -66,6 +66,10 @@ ROLES: dict[str, tuple[str, ...]] = {
         "fraud.decide_escalated_review",
         "fraud.confirm_review",
         "fraud.*_listentry",
+        "fraud.draft_ruleset",
+        "fraud.publish_ruleset",
+        "fraud.run_backtest",
+        "fraud.add_label",
     ),
     "On-call": (
         *_SEE_ORDERS,
