@@ -18,11 +18,6 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from config import demo_access, demo_shop
-from config.demo_clock import Bank, PastClock
-from fraud import lists
-from fraud import services as fraud
-from fraud.models import ListEntry, ReasonCode, Review
 from config import demo_access, demo_fraud, demo_shop
 from config.demo_clock import Bank, PastClock, date_first_rules
 from fraud.models import Review
@@ -484,9 +479,6 @@ class History:
     def _begin_fraud_desk(self, at: datetime) -> None:
         date_first_rules(at - timedelta(days=30))
         with self._clock.at(at), suppress(ConflictError):
-            reason, analyst = "Three chargebacks in spring", name_of(self._people.analyst)
-            lists.add_to_list(
-                ListEntry.List.BLOCK, ListEntry.Kind.EMAIL, FRAUDSTER, reason=reason, created_by=analyst
             demo_fraud.fill_lists(name_of(self._people.analyst))
 
     def _play_second_rules(self, at: datetime) -> None:

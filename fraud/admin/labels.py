@@ -11,9 +11,9 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from fraud.admin.forms import MaskedCharField
 from fraud.admin.measure_words import label_badge
 from fraud.admin.measures import MeasurePages
+from fraud.admin.review_forms import MaskedCharField
 from fraud.labels import MAX_REASON_LENGTH, record_label
 from fraud.models import EffectiveLabel, Label, LabelSource
 from payments.admin.base import Fact, age, column, link, name_actor

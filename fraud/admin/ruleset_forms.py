@@ -19,7 +19,7 @@ from unfold.widgets import (
 )
 
 from fraud import rulesets
-from fraud.admin.forms import MaskedCharField
+from fraud.admin.review_forms import MaskedCharField
 from fraud.decision import ErrorPolicy, Mode, Outcome
 from fraud.language import LanguageError, parse
 from fraud.language.lexer import MAX_LENGTH
