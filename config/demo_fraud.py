@@ -16,7 +16,6 @@ from fraud.lists.files import Defaults
 from fraud.models import (
     BackTest,
     EventPosition,
-    LabelCursor,
     LabelSource,
     ListEntry,
     ReasonCode,
@@ -171,8 +170,8 @@ def collect(since: datetime) -> None:
     """What the workers collect from events, read again from that moment: ours come in their past."""
     first = ids.lowest_id("evt", since)
     place = {"settled_until": first, "consumed": []}
-    EventPosition.objects.update_or_create(name=outcomes.READER, defaults=place)
-    LabelCursor.objects.update_or_create(pk="events", defaults={"last_id": first})
+    for reader in (outcomes.READER, labels.READER):
+        EventPosition.objects.update_or_create(name=reader, defaults=place)
     outcomes.collect_outcomes()
     labels.collect_labels()
     lists.fold_hits()

@@ -17,6 +17,7 @@ from payments.models import Dispute, Event, Operation, Order
 
 MOST_TURNS = 10  # of the collector at once; the next task goes on where it ended
 MAX_REASON_LENGTH = 200
+READER = "labels"  # of payments' events, see fraud.collector
 
 # What an analyst's reason says of the order; None: nothing. An abuse of a policy is no stolen card, and who could not
 # be verified may have been genuine: neither may teach what fraud looks like.
@@ -85,7 +86,7 @@ def label_decision(review: Review) -> Label | None:
 
 def collect_labels() -> int:
     """Label by every event since the last turn. Returns how many labels are new; any number may run at once."""
-    return _collect("labels", tuple(_READERS), _read_event)
+    return _collect(READER, tuple(_READERS), _read_event)
 
 
 def mature_labels(*, now: datetime | None = None) -> int:
