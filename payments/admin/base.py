@@ -149,6 +149,7 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
     list_fullwidth = True
     list_filter_submit = False
     list_before_template = "admin/payments/tabs.html"
+    list_title = ""  # as in the sidebar, where that is not the name of the model
     empty_text = "Nothing has come here yet."  # what an unfiltered list without rows says
     page_template = ""  # a page of our own instead of the theme's read-only form
     operator_actions: Sequence[OperatorAction] = ()
@@ -173,7 +174,10 @@ class BackOfficeAdmin(ModelAdmin):  # type: ignore[misc]
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+        context = {
+            "title": self.list_title or capfirst(self.opts.verbose_name_plural),
+            **(extra_context or {}),
+        }
         response: HttpResponse = super().changelist_view(request, context)
         if isinstance(response, TemplateResponse) and response.context_data:
             changelist = response.context_data.get("cl")
