@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.metrics import measure_queue_ages
+from fraud import policy
 from fraud.models import Review
 from payments.admin.saga import money_at_risk
 from payments.admin.words import describe_age, describe_span, money
@@ -151,8 +152,9 @@ def tell_reviews() -> list[Tile]:
         return [
             Tile("Open reviews", "none", "Nothing is held for review.", "success", _list_url("fraud_review"))
         ]
-    left = next_due - timezone.now()
-    note = f"the next is due in {describe_span(left)}" if left > timedelta(0) else "the next is overdue"
+    left, late = next_due - timezone.now(), reviews.awake().late(policy.sla()).count()
+    note = f"the next expires in {describe_span(left)}" if left > timedelta(0) else "the next has expired"
+    note = f"{late} late, {note}" if late else note
     return [Tile("Open reviews", str(total), note, "warning", _list_url("fraud_review"))]
 
 

@@ -63,6 +63,11 @@ NAVIGATION: dict[str, list[Item]] = {
         Item("List imports", "upload_file", "fraud_listimport"),
         Item("List history", "history", "fraud_listchange"),
     ],
+    "Fraud rules": [
+        Item("Fraud measures", "query_stats", "fraud_label", page="measures"),
+        Item("Rule sets", "rule", "fraud_ruleset"),
+        Item("Back-tests", "history_toggle_off", "fraud_backtest"),
+    ],
     "Finance": [
         Item("Disputes", "feedback", "payments_dispute", queue="disputes"),
         Item("Discrepancies", "difference", "reconciliation_discrepancy", queue="discrepancies"),
@@ -111,6 +116,12 @@ def build_navigation(request: HttpRequest) -> list[dict[str, Any]]:
         if shown:
             groups.append({"title": title, "separator": True, "items": shown})
     return groups
+
+
+def name_page(link: str) -> str:
+    """What the sidebar calls the page of a list; nothing for another page."""
+    items = (item for items in NAVIGATION.values() for item in items)
+    return next((item.title for item in items if item.link.partition("?")[0] == link), "")
 
 
 def find_here(path: str) -> str:
