@@ -16,10 +16,12 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from fraud.admin.measure_words import Chart, chart_sweep, show_share
+from fraud.admin.measure_words import Chart, line_options, show_share
 from fraud.backtest import running
 from fraud.backtest.running import Sweep
 from fraud.measures import Proportion
 from fraud.models import BackTest, BackTestState, RuleSet
+from fraud.rulesets import name_rules
 from payments.admin.base import (
     Action,
     ActionForm,
@@ -205,7 +207,7 @@ class BackTestAdmin(BackOfficeAdmin):
 
     def page_context(self, request: HttpRequest, row: BackTest) -> dict[str, Any]:
         result = row.result
-        shown = {"backtest": row, "is_running": not row.has_ended}
+        shown = {"backtest": row, "is_running": not row.has_ended, "media": self.media}
         if row.state != BackTestState.DONE:
             return shown
         names = _name_orders(result)
@@ -301,7 +303,7 @@ def link_orders(order_ids: Sequence[str], names: Mapping[str, str]) -> SafeStrin
     links = (
         (link("payments_order", order_id, names[order_id]),) for order_id in order_ids if order_id in names
     )
-    return format_html_join(" ", "{}", links)
+    return format_html_join(", ", "{}", links)
 
 
 def _name_orders(result: Mapping[str, Any]) -> dict[str, str]:
@@ -313,6 +315,41 @@ def _name_orders(result: Mapping[str, Any]) -> dict[str, str]:
 
 def _chart_sweep(row: BackTest) -> Chart:
     return chart_sweep(row.sweep["rule"], row.sweep["parameter"], row.result["sweep"])
+def chart_sweep(backtest: BackTest) -> Chart:
+    """Caught fraud and stopped genuine orders over the values that were tried."""
+    points = backtest.result["sweep"]
+    labels = [str(point["value"]) for point in points]
+    series = {"Fraud stopped": "caught", "Genuine stopped": "bothered", "Hits of the rule": "hits"}
+    colours = ["var(--color-red-500)", "var(--color-primary-500)", "var(--color-base-400)"]
+    datasets = [
+        {
+            "label": name,
+            "data": [point[key] for point in points],
+            "borderColor": colour,
+            "pointRadius": 2,
+            "tension": 0,
+        }
+        for (name, key), colour in zip(series.items(), colours, strict=True)
+    ]
+    rows = [
+        [
+            str(point["value"]),
+            *(str(point[key]) for key in series.values()),
+            str(point["missed"]),
+            str(point["stopped"]),
+        ]
+        for point in points
+    ]
+    parameter, names = backtest.sweep["parameter"], name_rules()
+    return Chart(
+        f"{names.get(backtest.sweep['rule'], backtest.sweep['rule'])}: {parameter}",
+        "line",
+        json.dumps({"labels": labels, "datasets": datasets}),
+        line_options(),
+        [parameter, *series, "Fraud let pass", "Orders stopped"],
+        rows,
+        "No value was tried.",
+    )
 
 
 def list_figures(result: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:
