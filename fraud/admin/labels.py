@@ -17,9 +17,26 @@ from fraud.admin.review_forms import MaskedCharField
 from fraud.labels import MAX_REASON_LENGTH, record_label
 from fraud.models import EffectiveLabel, Label, LabelSource
 from payments.admin.base import Fact, age, column, link, name_actor
+from fraud.models import EffectiveLabel, Label, LabelSource, ReasonCode
+from payments.admin.base import Fact, age, column, link, name_actor, state_badge
 from payments.admin.panels import panel
 from payments.admin.words import tell_actor
 from payments.models import Order
+
+
+def label_badge(is_fraud: bool | None) -> SafeString:
+    """`Fraud`, `Genuine` or `Not known`, each in its colour."""
+    if is_fraud is None:
+        return state_badge("Not known", "default")
+    return state_badge("Fraud", "danger") if is_fraud else state_badge("Genuine", "success")
+
+
+def tell_reason(label: Label) -> str:
+    """In words: what a program says comes as a code."""
+    if label.source == LabelSource.DECISION and label.reason in ReasonCode.values:
+        return str(ReasonCode(label.reason).label)
+    is_code = label.source in (LabelSource.DISPUTE, LabelSource.EARLY_WARNING)
+    return label.reason.replace("_", " ") if is_code else label.reason
 
 
 class NewLabelForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -57,7 +74,7 @@ class NewLabelForm(forms.ModelForm):  # type: ignore[type-arg]
 class LabelAdmin(MeasurePages):
     """Every word, the newest first; of an order the page of orders shows which one counts."""
 
-    list_display = ["badge", "order_text", "source", "reason", "actor_text", "age_text"]
+    list_display = ["badge", "order_text", "source", "reason_text", "actor_text", "age_text"]
     list_filter = ["is_fraud", "source", ("at", admin.DateFieldListFilter)]
     list_select_related = ["order"]
     search_fields = ["=order__id", "=order__reference"]
@@ -95,6 +112,10 @@ class LabelAdmin(MeasurePages):
     def order_text(self, row: Label) -> SafeString:
         return link("payments_order", row.order_id, row.order.reference)
 
+    @column("Reason", ordering="reason")
+    def reason_text(self, row: Label) -> str:
+        return tell_reason(row)
+
     @column("By", ordering="actor")
     def actor_text(self, row: Label) -> str:
         return tell_actor(row.actor)
@@ -107,7 +128,7 @@ class LabelAdmin(MeasurePages):
         return [
             ("Order", self.order_text(row)),
             ("Source", row.get_source_display()),
-            ("Reason", row.reason or "–"),
+            ("Reason", tell_reason(row) or "–"),
             ("By", self.actor_text(row)),
             ("Evidence", row.evidence or "–"),
             ("Known", age(row.at)),
@@ -128,7 +149,15 @@ def label_panel(order: Order, request: HttpRequest) -> SafeString | None:
     if not labels and not (can_add and order.assessments.exists()):
         return None
     counting = EffectiveLabel.objects.filter(order=order).first()
-    lines = [{"label": label, "badge": label_badge(label.is_fraud), "at": age(label.at)} for label in labels]
+    lines = [
+        {
+            "source": label.get_source_display(),
+            "reason": tell_reason(label),
+            "badge": label_badge(label.is_fraud),
+            "at": age(label.at),
+        }
+        for label in labels
+    ]
     context = {
         "order": order,
         "badge": label_badge(counting.is_fraud if counting else None),

@@ -147,7 +147,7 @@ def tell_money_cards(rule: RuleMeasure) -> list[dict[str, Any]]:
 def tell_queue(queue: QueueMeasure) -> list[tuple[str, Any]]:
     return [
         ("Open now", queue.open),
-        ("Overdue now", queue.overdue),
+        ("Late now", queue.late),
         ("The oldest", age(queue.oldest, is_open=True)),
         ("Decided in time", show_share(queue.in_time)),
     ]
@@ -172,14 +172,15 @@ def tell_analysts(queue: QueueMeasure) -> list[dict[str, Any]]:
 DRIFT_HEAD = ("Rule", "Last 7 days", "28 days before", "Change", "By chance", "")
 
 
-def show_drift(drift: Drift) -> list[Any]:
+def show_drift(drift: Drift, names: Mapping[str, str]) -> list[Any]:
     """The cells of a line."""
-    change = "new" if drift.change is None else f"{drift.change:+.0%}"
+    change = f"{drift.change:+.0%}" if drift.change is not None else "new" if drift.recent.value else "–"
     chance = "too little to tell" if drift.chance is None else f"{max(drift.chance, 0.0001):.4f}"
     if drift.chance is not None and drift.chance < 0.0001:
         chance = "under 0.0001"
     badge = state_badge("Drifts", "danger") if drift.is_flagged else ""
-    return [drift.rule, show_share(drift.recent), show_share(drift.before), change, chance, badge]
+    name = names.get(drift.rule, drift.rule)
+    return [name, show_share(drift.recent), show_share(drift.before), change, chance, badge]
 
 
 def tell_model_drift(drift: ScoreDrift | None) -> str:
@@ -199,15 +200,17 @@ def tell_model_drift(drift: ScoreDrift | None) -> str:
 _FRAUD, _GENUINE, _UNKNOWN = "var(--color-red-500)", "var(--color-primary-500)", "var(--color-base-400)"
 
 
-def chart_labels(rules: Sequence[RuleMeasure]) -> Chart:
+def chart_labels(rules: Sequence[RuleMeasure], names: Mapping[str, str]) -> Chart:
     """What the orders were that each rule hit."""
-    names = [f"{rule.rule} (shadow)" if rule.mode == "shadow" else rule.rule for rule in rules]
+    shown = [
+        names.get(rule.rule, rule.rule) + (" (shadow)" if rule.mode == "shadow" else "") for rule in rules
+    ]
     series = {
         "Fraud": ([rule.fraud for rule in rules], _FRAUD),
         "Genuine": ([rule.labelled - rule.fraud for rule in rules], _GENUINE),
         "Not known": ([rule.hits - rule.labelled for rule in rules], _UNKNOWN),
     }
-    return _stack("What the orders were that each rule hit", "Rule", names, series, is_lying=True)
+    return _stack("What the orders were that each rule hit", "Rule", shown, series, is_lying=True)
 
 
 def chart_daily_labels(days: Sequence[DayMeasure]) -> Chart:
@@ -329,6 +332,10 @@ def _options(*, is_stacked: bool, has_legend: bool = True, is_lying: bool = Fals
             "scales": {"x": axis, "y": axis},
         }
     )
+
+
+def line_options() -> str:
+    return _options(is_stacked=False)
 
 
 def tell_day(day: date) -> str:

@@ -89,6 +89,7 @@ class MeasurePages(BackOfficeAdmin):
         days, mode = read_days(request), read_mode(request)
         period = Period.last(days)
         overall, rules, drifts = measure_overall(period), measure_rules(period, mode=mode), find_drift()
+        names = name_rules()
         context = {
             "days": days,
             "mode": mode,
@@ -99,9 +100,9 @@ class MeasurePages(BackOfficeAdmin):
             "unknown": tell_unknown(overall),
             "sources": tell_sources(overall),
             "head": list_head(request, days, mode),
-            "rules": list_rules(rules, drifts, read_sort(request), days),
-            "charts": [chart_labels(rules)],
-            "drifts": [show_drift(drift) for drift in drifts],
+            "rules": list_rules(rules, drifts, read_sort(request), days, names),
+            "charts": [chart_labels(rules, names)],
+            "drifts": [show_drift(drift, names) for drift in drifts],
             "drift_head": DRIFT_HEAD,
             "scores": [tell_score(measure) for measure in measure_scores(period)],
             "model_drift": tell_model_drift(find_model_drift()),
@@ -125,7 +126,7 @@ class MeasurePages(BackOfficeAdmin):
             "back_url": f"{reverse(f'admin:{PAGE}')}?{urlencode({'days': days})}",
             "modes": [tell_mode(rule, names) for rule in found],
             "charts": [chart_daily_hits(series), chart_daily_labels(series)],
-            "drifts": [show_drift(drift) for drift in find_drift() if drift.rule == name],
+            "drifts": [show_drift(drift, names) for drift in find_drift() if drift.rule == name],
             "drift_head": DRIFT_HEAD,
             "examples": [show_example(example) for example in find_examples(period, name)],
         }
@@ -214,12 +215,15 @@ def link_rule(name: str, days: int) -> str:
 
 
 def list_rules(
-    rules: Iterable[RuleMeasure], drifts: Iterable[Drift], sort: str, days: int
+    rules: Iterable[RuleMeasure],
+    drifts: Iterable[Drift],
+    sort: str,
+    days: int,
+    names: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     flagged = {drift.rule for drift in drifts if drift.is_flagged}
     by = SORTS[sort.removeprefix("-")][1]
     ordered = sorted(rules, key=lambda rule: (by(rule), rule.rule), reverse=sort.startswith("-"))
-    names = name_rules()
     return [_show_rule(rule, days, names, is_flagged=rule.rule in flagged) for rule in ordered]
 
 
