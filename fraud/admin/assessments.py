@@ -61,10 +61,12 @@ class AssessmentAdmin(BackOfficeAdmin):
 
     list_display = ["stage_text", "order_text", "decision_badge", "score", "took_text", "created_text"]
     list_display_links = ["stage_text"]
+    list_title = "Screenings"
     list_filter = ["decision", "stage", HitByFilter, "created_at"]
     list_select_related = ["order"]
     search_fields = ["id", "order__id", "order__reference"]
-    fields = ["order", "stage", "decision", "score", "microseconds", "created_at", "facts"]
+    search_help_text = "Search by screening, order, reference"
+    fields = ["order", "stage_text", "ruleset", "decision_badge", "score", "took_text", "at_text", "facts"]
     readonly_fields = fields
     inlines = [VerdictInline]
 
@@ -80,7 +82,7 @@ class AssessmentAdmin(BackOfficeAdmin):
     def order_text(self, assessment: Assessment) -> SafeString:
         return link("payments_order", assessment.order_id, assessment.order.reference)
 
-    @column("When", ordering="stage")
+    @column("Screening", ordering="stage")
     def stage_text(self, assessment: Assessment) -> str:
         return f"{assessment.stage.capitalize()} the authorization"
 
@@ -91,6 +93,10 @@ class AssessmentAdmin(BackOfficeAdmin):
     @column("Screened", ordering="id")
     def created_text(self, assessment: Assessment) -> SafeString:
         return age(assessment.created_at)
+
+    @column("At")
+    def at_text(self, assessment: Assessment) -> str:
+        return f"{assessment.created_at:%Y-%m-%d %H:%M:%S} UTC"
 
     @column("Facts as they were")
     def facts(self, assessment: Assessment) -> SafeString:

@@ -93,6 +93,7 @@ class KindFilter(admin.SimpleListFilter):
 class ListEntryAdmin(BackOfficeAdmin):
     """Values come in the clear and are kept as keyed hashes; an entry is ended, never deleted."""
 
+    list_title = "Lists"
     list_display = ["value_masked", "kind", "list_badge", "reason", "ends", "hits_text", "owner_text", "made"]
     list_filter = [EntryFilter, "list", KindFilter]
     list_before_template = "admin/fraud/lists/opener.html"
@@ -142,7 +143,7 @@ class ListEntryAdmin(BackOfficeAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         context = {
-            "title": "Lists",
+            "is_long": estimate_entries() > MOST_COUNTED,
             "estimate": estimate_entries(),
             "most": MOST_COUNTED,
             "can_import": self.allows(request, "import_listentry"),
@@ -364,6 +365,7 @@ class ListImportAdmin(BackOfficeAdmin):
     list_display = ["name", "state_text", "lines", "added", "renewed", "bad", "uploader", "brought"]
     list_filter = ["state"]
     search_fields = ["id", "name", "sha256"]
+    search_help_text = "Search by import, name of the file, SHA-256"
     empty_text = "No file was brought yet. “Import a file” is on the page of the lists."
     page_template = "admin/fraud/lists/dry_run.html"
     operator_actions = (
@@ -453,6 +455,7 @@ class ListImportAdmin(BackOfficeAdmin):
 class ListChangeAdmin(BackOfficeAdmin):
     """Who put what on which list or took it off, newest first."""
 
+    list_title = "List history"
     list_display = ["at_text", "action_text", "entry_text", "reason", "who"]
     list_select_related = ["entry"]
     sortable_by = ()

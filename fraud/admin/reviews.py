@@ -120,6 +120,7 @@ class QueueList(ChangeList):  # type: ignore[misc]
 class ReviewAdmin(BackOfficeAdmin):
     """Opens on what is open, the most urgent first."""
 
+    list_title = "Review queue"
     list_display = [
         "due",
         "case",
@@ -157,7 +158,6 @@ class ReviewAdmin(BackOfficeAdmin):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         context = {
-            "title": "Review queue",
             "can_claim": self.allows(request, "claim_review"),
             "late": Review.objects.awake().late(policy.sla()).count(),
             "sla": describe_span(policy.sla()),
@@ -173,14 +173,14 @@ class ReviewAdmin(BackOfficeAdmin):
     def due(self, review: Review) -> SafeString:
         return format_html('<div class="fraud-stack">{}{}</div>', show_sla(review), show_due(review))
 
-    @column("Order, amount, score", ordering="amount")
+    @column("Order", ordering="amount")
     def case(self, review: Review) -> SafeString:
         amount = money(review.amount, review.order.currency)
         points = f"{review.score} points" if review.score else ""
         row = '<div class="fraud-nowrap">{}<br>{} <span class="fraud-quiet">{}</span></div>'
         return format_html(row, review.order.reference, amount, points)
 
-    @column("Customer, card, countries")
+    @column("Customer")
     def customer(self, review: Review) -> SafeString:
         return format_html(
             '<div class="fraud-nowrap">{}<br><span class="fraud-quiet">{} →</span> {}</div>',
@@ -202,7 +202,7 @@ class ReviewAdmin(BackOfficeAdmin):
     def linked(self, review: Review) -> SafeString:
         return show_links(getattr(review, "links", None))
 
-    @column("Hold ends, held by", ordering="payment__authorization_expires_at")
+    @column("Hold ends", ordering="payment__authorization_expires_at")
     def hold(self, review: Review) -> SafeString:
         who = str(review.holder() or "nobody") if review.is_open else tell_actor(review.decided_by)
         return format_html('<div>{}<br><span class="fraud-quiet">{}</span></div>', show_hold(review), who)
@@ -402,6 +402,7 @@ class ReviewAdmin(BackOfficeAdmin):
 class ReviewEventAdmin(BackOfficeAdmin):
     """Every line of every case's history: who did what, and when."""
 
+    list_title = "Review history"
     list_display = ["kind_text", "review_text", "actor_text", "note", "at_text"]
     list_display_links = ["kind_text"]
     list_filter = ["kind", ("at", admin.DateFieldListFilter)]
