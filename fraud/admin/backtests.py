@@ -16,7 +16,6 @@ from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from fraud.admin.measure_words import Chart, chart_sweep, show_share
-from fraud.admin.measure_words import Chart, line_options, show_share
 from fraud.backtest import running
 from fraud.backtest.running import Sweep
 from fraud.measures import Proportion
@@ -314,42 +313,8 @@ def _name_orders(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _chart_sweep(row: BackTest) -> Chart:
-    return chart_sweep(row.sweep["rule"], row.sweep["parameter"], row.result["sweep"])
-def chart_sweep(backtest: BackTest) -> Chart:
-    """Caught fraud and stopped genuine orders over the values that were tried."""
-    points = backtest.result["sweep"]
-    labels = [str(point["value"]) for point in points]
-    series = {"Fraud stopped": "caught", "Genuine stopped": "bothered", "Hits of the rule": "hits"}
-    colours = ["var(--color-red-500)", "var(--color-primary-500)", "var(--color-base-400)"]
-    datasets = [
-        {
-            "label": name,
-            "data": [point[key] for point in points],
-            "borderColor": colour,
-            "pointRadius": 2,
-            "tension": 0,
-        }
-        for (name, key), colour in zip(series.items(), colours, strict=True)
-    ]
-    rows = [
-        [
-            str(point["value"]),
-            *(str(point[key]) for key in series.values()),
-            str(point["missed"]),
-            str(point["stopped"]),
-        ]
-        for point in points
-    ]
-    parameter, names = backtest.sweep["parameter"], name_rules()
-    return Chart(
-        f"{names.get(backtest.sweep['rule'], backtest.sweep['rule'])}: {parameter}",
-        "line",
-        json.dumps({"labels": labels, "datasets": datasets}),
-        line_options(),
-        [parameter, *series, "Fraud let pass", "Orders stopped"],
-        rows,
-        "No value was tried.",
-    )
+    key = row.sweep["rule"]
+    return chart_sweep(name_rules().get(key, key), row.sweep["parameter"], row.result["sweep"])
 
 
 def list_figures(result: Mapping[str, Any]) -> Iterable[Sequence[Cell]]:

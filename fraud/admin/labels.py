@@ -15,20 +15,11 @@ from fraud.admin.measure_words import label_badge
 from fraud.admin.measures import MeasurePages
 from fraud.admin.review_forms import MaskedCharField
 from fraud.labels import MAX_REASON_LENGTH, record_label
-from fraud.models import EffectiveLabel, Label, LabelSource
-from payments.admin.base import Fact, age, column, link, name_actor
 from fraud.models import EffectiveLabel, Label, LabelSource, ReasonCode
-from payments.admin.base import Fact, age, column, link, name_actor, state_badge
+from payments.admin.base import Fact, age, column, link, name_actor
 from payments.admin.panels import panel
 from payments.admin.words import tell_actor
 from payments.models import Order
-
-
-def label_badge(is_fraud: bool | None) -> SafeString:
-    """`Fraud`, `Genuine` or `Not known`, each in its colour."""
-    if is_fraud is None:
-        return state_badge("Not known", "default")
-    return state_badge("Fraud", "danger") if is_fraud else state_badge("Genuine", "success")
 
 
 def tell_reason(label: Label) -> str:
