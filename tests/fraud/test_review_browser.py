@@ -100,6 +100,7 @@ def rich() -> Review:
             outcome="review" if number == 0 else "score",
         )
     VerdictFactory(assessment=review.assessment, rule_name="Blocklist", status="miss", outcome="")
+    record_links(review.order, review.payment)
     _add_linked()
     ana = make_user("ana", "Fraud analyst")
     services.snooze_review(
@@ -134,10 +135,14 @@ def _add_linked() -> None:
     ):
         order = HeldOrderFactory(state=state)
         money = FATES.get(name, {})
-        HeldPaymentFactory(order=order, card_fingerprint="fp_1", state=PaymentState.SUCCEEDED, **money)
+        payment = HeldPaymentFactory(
+            order=order, card_fingerprint="fp_1", state=PaymentState.SUCCEEDED, **money
+        )
+        record_links(order, payment)
     for _ in range(3):
         stolen = ReviewFactory(assessment__payment__card_fingerprint="fp_1")
         VerdictFactory(assessment=stolen.assessment)
+        record_links(stolen.order, stolen.payment)
         services.reject_review(stolen.pk, actor="user:ben", reason_code="stolen_card")
     for payment in Payment.objects.select_related("order").filter(card_fingerprint="fp_1"):
         record_links(payment.order, payment)
