@@ -39,9 +39,10 @@ def gather_after(order: Order, payment: Payment, before: Mapping[str, Any], *, s
 
     Without a screening before it (it failed), what can still be known is gathered now; nothing is counted.
     """
-    known = FraudContext.from_dict(before) if before.get("stage") else _gather_order(order, payment)
+    is_known = bool(before.get("stage"))
+    known = FraudContext.from_dict(before) if is_known else _gather_order(order, payment)
     card = payment.card
-    values = card_values(payment) if before else order_values(order, payment)
+    values = card_values(payment) if is_known else order_values(order, payment)
     matches = {*known.list_matches, *find_matches(values, client_id=order.client_id)}
     return replace(
         known,

@@ -162,6 +162,17 @@ def test_a_rule_that_was_held_up_for_seconds_is_recorded_all_the_same(payment: P
     assert set(Verdict.objects.values_list("nanoseconds", flat=True)) == {2**31 - 1}
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_after_a_screening_that_failed_the_lists_are_asked_for_everything(
+    payment: Payment, is_kept: bool
+) -> None:
+    lists.add_to_list("block", "email", payment.order.customer_email, reason="fraud last week")
+    if is_kept:
+        failed = Screening(BEFORE, Decision.REVIEW, reasons=["down"])
+        RuleScreener().record(payment.order, payment, failed)
+    assert screen(payment, AFTER).decision == Decision.BLOCK
+
+
 def test_no_rules_in_force_is_no_silent_pass(payment: Payment) -> None:
     put_in_force(RuleFactory.build(ruleset=None))
     forget_plan()
