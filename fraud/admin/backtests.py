@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from fraud.admin.measure_words import Chart, chart_sweep, show_share
 from fraud.backtest import running
 from fraud.backtest.running import Sweep
+from fraud.decision import Mode
 from fraud.measures import Proportion
 from fraud.models import BackTest, BackTestState, RuleSet
 from fraud.rulesets import name_rules
@@ -84,8 +85,8 @@ class BackTestForm(ActionForm):
 
 
 def _find_parameters(ruleset: RuleSet) -> Iterable[tuple[str, str]]:
-    """Every number that a rule of the set is given."""
-    for rule in ruleset.rules.all():
+    """Every number that a rule of the set is given, unless it is off."""
+    for rule in ruleset.rules.exclude(mode=Mode.OFF):
         for name, value in rule.parameters.items():
             if isinstance(value, int | float):
                 yield f"{rule.key}/{name}", f"{rule.name}: {name} (now {value})"

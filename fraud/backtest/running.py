@@ -16,6 +16,7 @@ from django.utils import timezone
 from fraud.backtest.history import Period, load_history
 from fraud.backtest.replay import FrameRule, frame_rules, needed_columns, replay_frame
 from fraud.backtest.report import compare_sets, describe_rules, describe_set, describe_sweep_value
+from fraud.decision import Mode
 from fraud.models import BackTest, BackTestState, Rule, RuleSet
 from fraud.models.backtest import ENDED
 from fraud.plans import RuleError
@@ -175,10 +176,10 @@ def _with_value(row: Rule, sweep: Sweep, value: Any) -> Rule:
 
 def _check_sweep(rows: Sequence[Rule], sweep: Sweep) -> None:
     """Raises `InvalidRequestError`, or `RuleError` for a value that the rule cannot take."""
-    rule = next((row for row in rows if row.key == sweep.rule), None)
+    rule = next((row for row in rows if row.key == sweep.rule and row.mode != Mode.OFF), None)
     if rule is None or sweep.parameter not in rule.parameters:
         raise InvalidRequestError(
-            f"No rule “{sweep.rule}” has a parameter “{sweep.parameter}”; no back-test was started."
+            f"No rule “{sweep.rule}” that runs has a parameter “{sweep.parameter}”; no back-test was started."
         )
     if not 1 <= len(sweep.values) <= MAX_SWEEP:
         raise InvalidRequestError(f"A sweep tries 1 to {MAX_SWEEP} values; no back-test was started.")
