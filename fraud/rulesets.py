@@ -204,9 +204,17 @@ def publish(
 def roll_back(
     ruleset_id: str, *, actor: str, starts_at: datetime | None = None, note: str = ""
 ) -> RuleActivation:
-    """Put an earlier set in force again: it was published once, so one person is enough. Raises `ConflictError`."""
+    """Put an earlier set in force again: it was in force once, so one person is enough. Raises `ConflictError`.
+
+    One whose start was taken back, or is still to come, is put in force by who had no hand in it.
+    """
     with transaction.atomic():
         ruleset = _locked(ruleset_id, RuleSetState.PUBLISHED, "put in force")
+        if actor in ruleset.editors and not ruleset.activations.begun().exists():
+            raise ConflictError(
+                f"{ruleset} was never in force, and you had a hand in it: another person puts it in force; "
+                "nothing was changed."
+            )
         if starts_at is None and RuleSet.objects.live() == ruleset:
             raise ConflictError(f"{ruleset} is in force; nothing was changed.")
         return _activate(ruleset, actor=actor, starts_at=starts_at, note=note, is_rollback=True)

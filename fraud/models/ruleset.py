@@ -142,8 +142,10 @@ class Rule(models.Model):
 class RuleActivationQuerySet(models.QuerySet["RuleActivation"]):
     def in_force(self) -> RuleActivation | None:
         """The newest that has begun, by the database's clock."""
-        begun = self.filter(starts_at__lte=models.functions.Now(), cancelled_at__isnull=True)
-        return begun.order_by("-starts_at", "-id").select_related("ruleset").first()
+        return self.begun().order_by("-starts_at", "-id").select_related("ruleset").first()
+
+    def begun(self) -> RuleActivationQuerySet:
+        return self.filter(starts_at__lte=models.functions.Now(), cancelled_at__isnull=True)
 
     def waiting(self) -> RuleActivationQuerySet:
         return self.filter(starts_at__gt=models.functions.Now(), cancelled_at__isnull=True)

@@ -168,6 +168,17 @@ def test_an_earlier_set_is_rolled_back_to_by_one_person(submitted: RuleSet) -> N
         rulesets.roll_back(first.pk, actor=ANNA)
 
 
+def test_who_made_a_set_does_not_put_it_in_force_before_its_time(submitted: RuleSet) -> None:
+    rulesets.publish(submitted.pk, actor=BEN, starts_at=timezone.now() + timedelta(days=1))
+    for _ in ("still to come", "taken back"):
+        with pytest.raises(ConflictError, match="another person puts it in force"):
+            rulesets.roll_back(submitted.pk, actor=ANNA)
+        if RuleActivation.objects.waiting().exists():
+            rulesets.cancel_schedule(submitted.pk, actor=BEN)
+    rulesets.roll_back(submitted.pk, actor=BEN)
+    assert RuleSet.objects.live() == submitted
+
+
 # --- what a process keeps -----------------------------------------------------------------------------------
 
 
