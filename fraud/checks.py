@@ -49,6 +49,10 @@ def _check_provider() -> list[CheckMessage]:
     if not settings.FRAUD_RISK_SECRET:
         hint = "The provider tells our questions by it; see docs/models.md."
         return [Error("FRAUD_RISK_URL without FRAUD_RISK_SECRET", hint=hint, id="fraud.E002")]
+    longest = settings.SAGA_LEASE_SECONDS * 1000 // 2  # beyond its lease a run is taken over, and asks anew
+    if not 0 < settings.FRAUD_RISK_TIMEOUT_MS <= longest:
+        hint = f"Milliseconds: more than 0, at most {longest}, half of SAGA_LEASE_SECONDS."
+        return [Error("FRAUD_RISK_TIMEOUT_MS cannot be waited for", hint=hint, id="fraud.E002")]
     provider = Provider(settings.FRAUD_RISK_URL, "", allows_private=settings.FRAUD_RISK_ALLOW_PRIVATE)
     try:
         make_connection(provider).close()

@@ -28,6 +28,11 @@ def ids(settings: Settings, **values: Any) -> list[str | None]:
         ({"SCA_ENABLED": True, "SCA_MERCHANT_COUNTRY": "DE"}, []),
         ({"FRAUD_RISK_URL": URL}, ["fraud.E002"]),
         ({"FRAUD_RISK_URL": URL, "FRAUD_RISK_SECRET": "s"}, []),
+        (
+            {"FRAUD_RISK_URL": URL, "FRAUD_RISK_SECRET": "s", "FRAUD_RISK_TIMEOUT_MS": 60_000},
+            ["fraud.E002"],
+        ),
+        ({"FRAUD_RISK_URL": URL, "FRAUD_RISK_SECRET": "s", "FRAUD_RISK_TIMEOUT_MS": 0}, ["fraud.E002"]),
         ({"FRAUD_RISK_URL": "http://risk.example", "FRAUD_RISK_SECRET": "s"}, ["fraud.E002"]),
         ({"FRAUD_RISK_URL": "https://risk.example:x", "FRAUD_RISK_SECRET": "s"}, ["fraud.E002"]),
         (
