@@ -1,58 +1,39 @@
-"""What fraud forgets of a person, and what it must still know of the order then."""
+"""What is left of a screening when its personal facts are gone still serves whoever reads it later."""
 
 from __future__ import annotations
 
-import pytest
-
-from fraud.facts import FraudContext, ListMatch
-from fraud.models import Assessment
-from fraud.retention import PERSONAL, FraudData
-from payments.decisions import Stage
-from tests.factories.fraud import AssessmentFactory
-
-pytestmark = pytest.mark.django_db
-FACTS = FraudContext(
-    stage=Stage.AFTER_AUTHORIZATION,
-    amount=5000,
-    currency="EUR",
-    customer_id="cus_1",
-    customer_email="b***@example.com",
-    ip="198.51.100.7",
-    device="d_1",
-    card_country="DE",
-    list_matches=(ListMatch("block", "email", "b***@example.com"),),
-    velocity={"card:3600": 2},
-).to_dict()
-
-
-def test_an_erased_order_keeps_the_facts_that_name_nobody() -> None:
-    assessment = AssessmentFactory(context=FACTS)
-    FraudData().erase_order(assessment.order)
-    kept = Assessment.objects.get().context
-    assert not set(kept) & set(PERSONAL)
-    context = FraudContext.from_dict(kept)
-    assert (context.amount, context.card_country, context.velocity) == (5000, "DE", {"card:3600": 2})
-"""What is left of a screening when its personal facts are gone still serves whoever reads it later."""
 from datetime import timedelta
+
+import pytest
 from django.utils import timezone
+
 from fraud import lists
 from fraud.live import live_plan
+from fraud.models import Assessment
 from fraud.rehearsal import load_screened, rehearse_plan
+from fraud.retention import PERSONAL, FraudData
 from fraud.scores.export import read_chunks
 from fraud.screening import RuleScreener
 from payments.decisions import Decision, Stage
 from payments.models import Payment
 from payments.screening import Screening
 from tests.factories.payments import PaymentFactory
+
+pytestmark = pytest.mark.django_db
+
+
 def screen(payment: Payment, stage: Stage) -> Screening:
     screening = RuleScreener().screen(payment.order, payment, stage=stage)
     RuleScreener().record(payment.order, payment, screening)
     return screening
+
+
 def test_a_screening_without_its_person_is_still_screened_again_rehearsed_and_exported() -> None:
     payment = PaymentFactory.create(order__context={"ip": "198.51.100.7", "device": "d_1"})
     lists.add_to_list("review", "email", payment.order.customer_email, reason="look")
     screen(payment, Stage.BEFORE_AUTHORIZATION)
     FraudData().erase_order(payment.order)
+    kept = Assessment.objects.get().context
     assert not kept.keys() & set(PERSONAL)
     assert screen(payment, Stage.AFTER_AUTHORIZATION).decision == Decision.REVIEW, "what it wished is kept"
     [screened] = load_screened()
