@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from fraud.decision import Mode
 from fraud.live import forget_plan
 from fraud.models import Rule, RuleActivation, RuleSet, RuleSetState
 from fraud.plans import RuleError, compile_row
@@ -136,6 +137,10 @@ def submit(draft_id: str, *, actor: str) -> RuleSet:
         if problems:
             listed = "; ".join(f"{rule.name}: {error}" for rule, error in problems)
             raise InvalidRequestError(f"{draft} cannot run: {listed}. It was not submitted.")
+        if not draft.rules.filter(mode__in=[Mode.ON, Mode.SHARE]).exists():
+            raise InvalidRequestError(
+                f"{draft} has no rule in effect: every order would be approved. It was not submitted."
+            )
         draft.digest = digest_of(draft.rules.all())
         if draft.based_on and draft.digest == digest_of(draft.based_on.rules.all()):
             raise InvalidRequestError(f"{draft} does not differ from {draft.based_on}; it was not submitted.")

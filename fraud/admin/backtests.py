@@ -96,7 +96,7 @@ def read_values(text: str) -> list[int | float]:
     """`2, 3, 5` or `2-20/2`, both bounds included. Raises `ValueError` in words for people."""
     values: list[int | float] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        values += _read_range(part) if "/" in part else [_read_number(part)]
+        values += _read_range(part) if "-" in part[1:] and "e-" not in part else [_read_number(part)]
     if not 1 <= len(values) <= running.MAX_SWEEP:
         raise ValueError(f"Give 1 to {running.MAX_SWEEP} values; these are {len(values)}.")
     return values
@@ -104,6 +104,7 @@ def read_values(text: str) -> list[int | float]:
 
 def _read_range(text: str) -> list[int | float]:
     bounds, _, step_text = text.partition("/")
+    step_text = step_text or "1"
     low_text, _, high_text = bounds.partition("-")
     low, high, step = _read_number(low_text), _read_number(high_text), _read_number(step_text)
     if step <= 0 or high < low:

@@ -12,11 +12,11 @@ import polars as pl
 import psycopg
 from django.db import connection
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
 
 from fraud.language.frames import Column
 
 READERS = 2  # connections at once: taking jsonb apart is the database's work, on a core each
-CONNECTING = ("host", "port", "user", "password", "dbname")
 BASE = (
     Column("order_id", pl.String(), "assessment.order_id"),
     Column("stage", pl.String(), "assessment.stage"),
@@ -85,6 +85,7 @@ def _copy(
 
 
 def _own_conninfo() -> str:
-    """How to reach the database of this process (a test's too) on a connection of one's own."""
+    """How to reach the database of this process (a test's too) on a connection of one's own: all that libpq knows."""
+    words = {option.keyword.decode() for option in Conninfo.get_defaults()}
     known = connection.get_connection_params()
-    return make_conninfo(**{name: known[name] for name in CONNECTING if known.get(name)})
+    return make_conninfo(**{name: value for name, value in known.items() if name in words and value})

@@ -62,7 +62,8 @@ def test_every_value_of_a_sweep_is_tried() -> None:
 @pytest.mark.django_db
 def test_a_rule_that_is_off_has_nothing_to_vary() -> None:
     ruleset = put_in_force(
-        RuleFactory.build(ruleset=None, key="cards", parameters={"limit": 4}, mode=Mode.OFF)
+        RuleFactory.build(ruleset=None),
+        RuleFactory.build(ruleset=None, key="cards", parameters={"limit": 4}, mode=Mode.OFF),
     )
     with pytest.raises(InvalidRequestError, match="that runs"):
         ask(ruleset, Sweep("cards", "limit", [1, 2]))

@@ -192,7 +192,14 @@ class TestRunning:
 
 @pytest.mark.parametrize(
     ("text", "values"),
-    [("2, 3,5", [2, 3, 5]), ("0.5", [0.5]), ("2-10/4", [2, 6, 10]), ("1, 10-30/10", [1, 10, 20, 30])],
+    [
+        ("2, 3,5", [2, 3, 5]),
+        ("0.5", [0.5]),
+        ("2-10/4", [2, 6, 10]),
+        ("2-4", [2, 3, 4]),
+        ("-3", [-3]),
+        ("1, 10-30/10", [1, 10, 20, 30]),
+    ],
 )
 def test_values_are_read_as_people_write_them(text: str, values: list[float]) -> None:
     assert read_values(text) == values

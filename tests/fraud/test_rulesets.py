@@ -105,6 +105,12 @@ def test_a_draft_without_a_difference_is_not_submitted() -> None:
         rulesets.submit(draft.pk, actor=ANNA)
 
 
+def test_a_set_without_a_rule_in_effect_is_not_submitted(draft: RuleSet) -> None:
+    draft.rules.update(mode="shadow")
+    with pytest.raises(InvalidRequestError, match="every order would be approved"):
+        rulesets.submit(draft.pk, actor=ANNA)
+
+
 def test_a_submitted_set_can_be_taken_back_and_changed(submitted: RuleSet) -> None:
     with pytest.raises(ConflictError, match="cannot be changed"):
         rulesets.remove_rule(submitted.pk, "blocklist", actor=ANNA)
