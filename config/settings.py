@@ -13,7 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from config import embedded
 from config.logging import logging_config
 from config.unfold import UNFOLD  # noqa: F401
-from payments.kinds import EVIDENCE_KINDS, DisputeState, OperationKind
+from payments.decisions import Stage
+from payments.kinds import EVIDENCE_KINDS, DisputeStage, DisputeState, OperationKind
 from payments.redaction import redact_data
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -209,7 +210,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "PaymentState": "payments.models.payment.PaymentState",
         "OperationState": "payments.models.payment.OperationState",
         "DisputeState": [state.value for state in DisputeState],
+        "DisputeStage": [stage.value for stage in DisputeStage],
         "DeliveryState": "webhooks.models.DeliveryState",
+        "ReviewState": "fraud.models.ReviewState",
+        "ScreeningStage": [stage.value for stage in Stage],
         "OperationKind": [kind.value for kind in OperationKind],
         "EvidenceKind": EVIDENCE_KINDS,
     },

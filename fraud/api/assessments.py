@@ -34,7 +34,9 @@ class AssessmentProjection(ClosedSerializer):
 
     id = serializers.CharField()
     order = serializers.CharField(source="order_id")
-    stage = serializers.ChoiceField(choices=choices_of(Stage), help_text="Before or after the authorization.")
+    stage = serializers.ChoiceField(
+        choices=[stage.value for stage in Stage], help_text="Before or after the authorization."
+    )
     decision = serializers.ChoiceField(choices=choices_of(Decision))
     score = serializers.IntegerField()
     created_at = serializers.DateTimeField()
