@@ -26,10 +26,11 @@ def test_each_entry_gets_a_token_of_its_own() -> None:
 
 def test_nothing_that_can_be_printed_or_dumped_holds_the_card() -> None:
     tokenizer = EphemeralTokenizer()
-    tokenizer.tokenize(CARD)
+    token = tokenizer.tokenize(CARD)
     shown = f"{CARD!r} {CARD} {vars(tokenizer)} {pickle.dumps(tokenizer)!r}"
     assert CARD.number not in shown
-    assert "987" not in repr(CARD) + repr(vars(tokenizer))
+    kept = repr(vars(tokenizer)).replace(token, "")  # a random one may hold the digits by chance
+    assert "987" not in repr(CARD) + kept
 
 
 def test_an_unknown_token_is_an_error() -> None:
