@@ -334,9 +334,5 @@ def _options(*, is_stacked: bool, has_legend: bool = True, is_lying: bool = Fals
     )
 
 
-def line_options() -> str:
-    return _options(is_stacked=False)
-
-
 def tell_day(day: date) -> str:
     return f"{day:%-d %b}"
